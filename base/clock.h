@@ -1,0 +1,27 @@
+/* One monotonic clock for the whole program, integer nanoseconds. */
+#ifndef RM_CLOCK_H
+#define RM_CLOCK_H
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t rm_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+/* CPU time of the calling thread / of the process. */
+static inline uint64_t rm_thread_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+static inline uint64_t rm_process_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+static inline double rm_s(uint64_t ns) { return (double)ns * 1e-9; }
+#endif

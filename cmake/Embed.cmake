@@ -1,0 +1,18 @@
+# ringmark_embed(<target> <symbol> <file>...): the files' contents as a C table
+#   const struct rm_embedded { const char *name, *text; } <symbol>[] = { {"tiny.recipe", "..."}, ..., {0, 0} };
+function(ringmark_embed target symbol)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.c)
+  set(text "extern const struct rm_embedded { const char *name, *text; } ${symbol}[];\nconst struct rm_embedded ${symbol}[] = {\n")
+  foreach(file ${ARGN})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    get_filename_component(name ${file} NAME)
+    file(READ ${file} body)
+    string(REPLACE "\\" "\\\\" body "${body}")
+    string(REPLACE "\"" "\\\"" body "${body}")
+    string(REPLACE "\n" "\\n\"\n    \"" body "${body}")
+    string(APPEND text "  { \"${name}\",\n    \"${body}\" },\n")
+  endforeach()
+  string(APPEND text "  { 0, 0 },\n};\n")
+  file(GENERATE OUTPUT ${out} CONTENT "${text}")
+  target_sources(${target} PRIVATE ${out})
+endfunction()

@@ -1,0 +1,75 @@
+/* Communicator: the seam between data parallelism and who carries the bytes (self, mpi, nccl).
+ *
+ * A table (rm_comm_ops) behind checked wrappers. Collectives are called by all ranks in the same order.
+ * reduce_start()/reduce_wait() is the overlapped all-reduce: a stream event for nccl, a communication thread for mpi
+ * (MPI libraries make no background progress), nothing for self. Sum, never mean: the optimiser scales once.
+ *
+ * Faults: a call that outlives `timeout_s`, or a peer that fails, gives RM_E_PEER with a line that says who and where;
+ * after that only rm_comm_abort() and rm_comm_close() may be called. Nothing ever hangs longer than the time-out.
+ * Threads: one thread at a time per communicator, rm_comm_abort() from any.
+ *
+ * nccl (the CUDA issue) fits as follows: open = ncclGetUniqueId on rank 0, broadcast over MPI,
+ * ncclCommInitRankConfig(blocking = 0) polled with ncclCommGetAsyncError; reduce_start = cudaStreamWaitEvent(comm queue,
+ * after) + ncclAllReduce per span inside ncclGroupStart/End + event record; reduce_wait = cudaStreamWaitEvent(order_before);
+ * check = ncclCommGetAsyncError; abort = ncclCommAbort; watchdog = a host thread that compares event age with timeout_s. */
+#ifndef RM_COMM_H
+#define RM_COMM_H
+#include "kernels/device.h"
+
+enum { RM_COMM_ABI = 1, RM_COMM_DIGEST_BYTES = 64 };
+typedef struct rm_comm rm_comm;
+typedef struct rm_request rm_request;
+typedef enum rm_reduce { RM_SUM, RM_MIN, RM_MAX } rm_reduce;
+typedef struct rm_span { rm_ref at; uint64_t count; rm_dtype dtype; } rm_span;   /* count in elements */
+
+typedef struct rm_comm_config { double timeout_s; } rm_comm_config;
+
+typedef struct rm_comm_ops {
+    uint32_t abi;
+    const char *name, *summary;
+    rm_status (*available)(void);
+    rm_status (*open)(const rm_comm_config *cfg, rm_device *device, rm_comm **out_comm);
+    void      (*close)(rm_comm *c);
+    void      (*abort)(rm_comm *c, int exit_code);
+    rm_status (*barrier)(rm_comm *c);
+    rm_status (*broadcast)(rm_comm *c, rm_span span, int root);
+    rm_status (*host_reduce)(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how);
+    rm_status (*host_gather)(rm_comm *c, const void *mine, size_t bytes, void *all);
+    rm_status (*host_broadcast)(rm_comm *c, void *inout, size_t bytes, int root);
+    rm_status (*reduce_start)(rm_comm *c, const rm_span *span, uint32_t n, const rm_mark *after, rm_request **out_request);
+    rm_status (*reduce_wait)(rm_comm *c, rm_request *request, rm_queue *order_before);
+    rm_status (*check)(rm_comm *c);
+    const char *(*library)(void);
+} rm_comm_ops;
+struct rm_comm { const rm_comm_ops *ops; rm_device *device; int rank, size; uint64_t calls, bytes; };
+
+/* name: "auto" (self when this process was not started as a rank of several, else mpi or nccl), "self", "mpi", "nccl".
+ * `device` may be NULL for host-only use. Sync, collective. */
+rm_status rm_comm_open(const char *name, const rm_comm_config *cfg, rm_device *device, rm_comm **out_comm) RM_CHECKED;
+void      rm_comm_close(rm_comm *c);                /* NULL is fine. Collective when no failure happened */
+/* Makes every peer end with `exit_code` soon; does not return control of MPI: call it, then exit. */
+void      rm_comm_abort(rm_comm *c, int exit_code);
+int       rm_comm_rank(const rm_comm *c);           /* 0 for NULL */
+int       rm_comm_size(const rm_comm *c);           /* 1 for NULL */
+rm_status rm_comm_barrier(rm_comm *c) RM_CHECKED;
+rm_status rm_comm_broadcast(rm_comm *c, rm_span span, int root) RM_CHECKED;                       /* device memory; sync */
+rm_status rm_comm_host_reduce(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how) RM_CHECKED; /* F64, F32, I32(int32), U8 */
+rm_status rm_comm_host_gather(rm_comm *c, const void *mine, size_t bytes, void *all) RM_CHECKED;  /* `all`: size*bytes on rank 0 */
+rm_status rm_comm_host_broadcast(rm_comm *c, void *inout, size_t bytes, int root) RM_CHECKED;
+/* In-place sum of `n` spans of device memory over all ranks, begun when `after` is done (NULL: now). */
+rm_status rm_comm_reduce_start(rm_comm *c, const rm_span *span, uint32_t n, const rm_mark *after, rm_request **out_request) RM_CHECKED;
+/* Later work on `order_before` sees the sums; frees the request. For host-addressed devices this waits. */
+rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) RM_CHECKED;
+rm_status rm_comm_check(rm_comm *c) RM_CHECKED;     /* has a peer failed meanwhile? */
+const char *rm_comm_library(const rm_comm *c);      /* "Open MPI 4.1.4", "" for self */
+/* Refuses with RM_E_ARG, naming the first field that differs, when the ranks do not agree. `fields` is n pairs of
+ * {name, value text}; the digest of all is reduced with MIN and MAX first, texts travel only on disagreement. */
+typedef struct rm_agree { const char *field, *value; } rm_agree;
+rm_status rm_comm_agree(rm_comm *c, const rm_agree *fields, uint32_t n) RM_CHECKED;
+
+/* Rank and world size as set by Open MPI, MPICH/Hydra or Slurm in the environment; {0, 1} when alone. */
+typedef struct rm_world { int rank, size, local_rank, local_size; } rm_world;
+rm_world rm_world_from_env(void);
+
+extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
+#endif
