@@ -13,6 +13,8 @@ void rm_log_setup(rm_verbosity verbosity, int rank);
 void rm_info(const char *fmt, ...) RM_PRINTF(1, 2);    /* not shown with -q, nor by ranks other than 0 */
 void rm_verbose(const char *fmt, ...) RM_PRINTF(1, 2); /* shown with -v */
 void rm_warn(const char *fmt, ...) RM_PRINTF(1, 2);    /* always shown */
+/* The last line of a command that failed; for main(). Always shown. */
+void rm_error(const char *fmt, ...) RM_PRINTF(1, 2);
 /* Shown the first time `key` (a string literal) is seen in this process. */
 void rm_warn_once(const char *key, const char *fmt, ...) RM_PRINTF(2, 3);
 
