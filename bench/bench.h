@@ -71,7 +71,7 @@ typedef struct bench_command {
     rm_status (*run)(const bench_options *o);
     bool hidden;
 } bench_command;
-extern const bench_command *const bench_commands[];  /* NULL-terminated, in cmd table order (main.c) */
+extern const bench_command *const bench_commands[];  /* NULL-terminated, in table order (commands.c) */
 
 /* Parses argv after the command word. Which options a command takes is in the rows. RM_E_ARG with one clear line. */
 rm_status bench_options_parse(const bench_command *command, int argc, char **argv, bench_options *out) RM_CHECKED;
@@ -89,4 +89,5 @@ json_t   *bench_number(double v);
 json_t   *bench_environment(const bench_options *o);     /* with device and library facts; new reference */
 /* Set by SIGINT/SIGTERM (first: finish the step and save; second: exit at once). 0: none. */
 int       bench_signal(void);
+void      bench_signal_install(void);                    /* main() only; also ignores SIGPIPE */
 #endif

@@ -1,0 +1,81 @@
+#include "bench/commands.h"
+#include "bench/options.h"
+#include <string.h>
+
+const bench_command *const bench_commands[] = {
+#if __has_include("cmd_scaling.c")
+    &bench_cmd_scaling,
+#endif
+#if __has_include("cmd_train.c")
+    &bench_cmd_train,
+#endif
+#if __has_include("cmd_eval.c")
+    &bench_cmd_eval,
+#endif
+#if __has_include("cmd_infer.c")
+    &bench_cmd_infer,
+#endif
+#if __has_include("cmd_layers.c")
+    &bench_cmd_layers,
+#endif
+#if __has_include("cmd_kernels.c")
+    &bench_cmd_kernels,
+#endif
+#if __has_include("cmd_input.c")
+    &bench_cmd_input,
+#endif
+#if __has_include("cmd_data.c")
+    &bench_cmd_data,
+#endif
+#if __has_include("cmd_step.c")
+    &bench_cmd_step,
+#endif
+#if __has_include("cmd_report.c")
+    &bench_cmd_report,
+#endif
+#if __has_include("cmd_runs.c")
+    &bench_cmd_runs,
+#endif
+#if __has_include("cmd_info.c")
+    &bench_cmd_info,
+#endif
+#if __has_include("cmd_meta.c")
+    &bench_cmd_help,
+#endif
+#if __has_include("cmd_meta.c")
+    &bench_cmd_completion,
+#endif
+#if __has_include("cmd_meta.c")
+    &bench_cmd_man,
+#endif
+    NULL,
+};
+
+const bench_exit bench_exits[] = {
+    { "0", "ok" },
+    { "1", "regressed (gate)" },
+    { "2", "trouble: usage, bad input, unsupported, crash, wrong loss" },
+    { "3", "inconclusive (gate)" },
+    { "4", "no baseline (gate)" },
+    { "5", "stopped: out of memory or disk" },
+    { "6", "a peer rank failed or timed out" },
+    { "7", "finished, but something asked for was not done" },
+    { "130/143", "interrupted by SIGINT/SIGTERM, state saved" },
+    { NULL, NULL },
+};
+
+const bench_command *bench_command_find(const char *name)
+{
+    for (size_t i = 0; bench_commands[i]; i++)
+        if (strcmp(bench_commands[i]->name, name) == 0) return bench_commands[i];
+    return NULL;
+}
+
+static const char *command_name(void *ctx, size_t i) { return bench_commands[i]->hidden ? NULL : bench_commands[i]->name; }
+
+const char *bench_command_nearest(const char *name)
+{
+    size_t n = 0;
+    while (bench_commands[n]) n++;
+    return bench_nearest(name, command_name, NULL, n);
+}
