@@ -1,0 +1,40 @@
+# <build>/generated/version.h: version, git commit and build flags. Looked up at every build, rewritten only when it changes.
+if(NOT CMAKE_SCRIPT_MODE_FILE)
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+  string(STRIP "${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${type}}" flags)
+  if(RM_SANITIZE)
+    string(APPEND flags " -fsanitize=${RM_SANITIZE}")
+  endif()
+  add_custom_target(rm_version_header
+    COMMAND ${CMAKE_COMMAND} -D "SOURCE=${CMAKE_SOURCE_DIR}" -D "OUT=${CMAKE_BINARY_DIR}/generated/version.h"
+            -D "VERSION=${PROJECT_VERSION}" -D "FLAGS=${flags}" -P ${CMAKE_CURRENT_LIST_FILE}
+    BYPRODUCTS ${CMAKE_BINARY_DIR}/generated/version.h VERBATIM)
+  add_dependencies(rm_profiler rm_version_header)
+  target_include_directories(rm_profiler PRIVATE ${CMAKE_BINARY_DIR}/generated)
+  return()
+endif()
+
+# A source archive inside somebody else's repository must not take that repository's commit: the top level has to be ours.
+set(git "unknown")
+find_program(GIT git)
+if(GIT AND EXISTS ${SOURCE}/.git)
+  execute_process(COMMAND ${GIT} -C ${SOURCE} rev-parse --short=10 HEAD OUTPUT_VARIABLE commit RESULT_VARIABLE failed
+                  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT failed)
+    execute_process(COMMAND ${GIT} -C ${SOURCE} status --porcelain --untracked-files=no OUTPUT_VARIABLE changes ERROR_QUIET)
+    set(git "${commit}")
+    if(changes)
+      string(APPEND git ", dirty")
+    endif()
+  endif()
+endif()
+string(REPLACE "\\" "\\\\" FLAGS "${FLAGS}")
+string(REPLACE "\"" "\\\"" FLAGS "${FLAGS}")
+set(text "#define RM_VERSION_NUMBER \"${VERSION}\"\n#define RM_VERSION_GIT \"${git}\"\n#define RM_BUILD_FLAGS \"${FLAGS}\"\n")
+set(old "")
+if(EXISTS ${OUT})
+  file(READ ${OUT} old)
+endif()
+if(NOT old STREQUAL text)
+  file(WRITE ${OUT} "${text}")
+endif()
