@@ -1,0 +1,223 @@
+#include "model/net_private.h"
+#include <stdlib.h>
+#include <string.h>
+
+const char *rm_pass_name(rm_pass p)
+{
+    static const char *const names[RM_PASS_COUNT] = {
+        [RM_PASS_INPUT] = "input", [RM_PASS_WEIGHTS] = "weights", [RM_PASS_FWD] = "fwd", [RM_PASS_LOSS] = "loss",
+        [RM_PASS_BWD_DATA] = "bwd_data", [RM_PASS_BWD_WEIGHTS] = "bwd_weights", [RM_PASS_BWD] = "bwd",
+        [RM_PASS_ACCUMULATE] = "accumulate", [RM_PASS_UPDATE] = "update",
+    };
+    RM_ASSERT((unsigned)p < RM_PASS_COUNT);
+    return names[p];
+}
+
+static rm_status allocate_tables(rm_net *net)
+{
+    size_t n = (size_t)net->graph->n_layer;
+    net->out = malloc(n * sizeof *net->out);
+    net->saved = malloc(n * sizeof *net->saved);
+    net->grad = malloc(n * sizeof *net->grad);
+    if (net->cfg.input_f32 && !strcmp(rm_device_name(net->device), "ref"))
+        net->stage = malloc(rm_shape_count(net->graph->image) * sizeof *net->stage);
+    if (!net->out || !net->saved || !net->grad) return rm_fail(RM_E_NOMEM, "out of memory building the network");
+    for (size_t i = 0; i < n; i++) net->out[i] = net->saved[i] = net->grad[i][0] = net->grad[i][1] = -1;
+    return RM_OK;
+}
+
+rm_status rm_net_new(rm_device *d, const rm_graph *g, const rm_net_config *cfg, rm_params *params, const rm_params_config *params_cfg, rm_net **out)
+{
+    rm_net *net = calloc(1, sizeof *net);
+    if (!net) return rm_fail(RM_E_NOMEM, "out of memory building the network");
+    net->device = d;
+    net->graph = g;
+    net->cfg = *cfg;
+    net->params = params;
+    net->owns_params = params_cfg != NULL;
+    rm_status st = RM_OK;
+    RM_TRY_GOTO(st, allocate_tables(net), fail);
+    RM_TRY_GOTO(st, rm_net_lower(net, params_cfg), fail);
+    RM_TRY_GOTO(st, rm_net_place(net), fail);
+    *out = net;
+    return RM_OK;
+fail:
+    if (net->owns_params) rm_params_free(params);
+    rm_net_free(net);
+    return st;
+}
+
+static void free_marks(rm_net *net)
+{
+    for (int32_t i = 0; i < net->n_node; i++) {
+        rm_mark_free(net->device, net->node[i].begin);
+        rm_mark_free(net->device, net->node[i].end);
+        net->node[i].begin = net->node[i].end = NULL;
+    }
+}
+
+void rm_net_free(rm_net *net)
+{
+    if (!net) return;
+    free_marks(net);
+    for (int32_t i = 0; i < net->n_node; i++) rm_plan_free(net->device, net->node[i].plan);
+    for (int32_t i = 0; i < net->n_fixed; i++) rm_buf_free(net->device, net->fixed[i]);
+    rm_buf_free(net->device, net->activations);
+    rm_buf_free(net->device, net->copies);
+    rm_buf_free(net->device, net->workspace);
+    free(net->node);
+    free(net->links);
+    free(net->tensor);
+    free(net->out);
+    free(net->saved);
+    free(net->grad);
+    free(net->stage);
+    free(net);
+}
+
+rm_device *rm_net_device(const rm_net *net) { return net->device; }
+const rm_graph *rm_net_graph(const rm_net *net) { return net->graph; }
+void rm_net_get_size(const rm_net *net, rm_net_size *out) { *out = net->size; }
+
+/* ---- inputs */
+static rm_status write_fixed(rm_net *net, int32_t tensor, const void *src, size_t bytes)
+{
+    return rm_device_write(net->device, NULL, net->tensor[tensor].ref, src, bytes);
+}
+
+rm_status rm_net_set_images_u8(rm_net *net, const uint8_t *image, const uint8_t *flip, int32_t n)
+{
+    RM_ASSERT(!net->cfg.input_f32 && n <= net->graph->image.n);
+    rm_shape s = net->graph->image;
+    RM_TRY(write_fixed(net, net->input, image, (size_t)n * (size_t)s.h * (size_t)s.w * 3));
+    return write_fixed(net, net->flip, flip, (size_t)n);
+}
+
+rm_status rm_net_set_images_f32(rm_net *net, const float *image)
+{
+    RM_ASSERT(net->cfg.input_f32);
+    uint64_t count = rm_shape_count(net->graph->image);
+    if (net->params->elem == 4) return write_fixed(net, net->input, image, count * sizeof *image);
+    if (!net->stage) return rm_fail(RM_E_NOMEM, "out of memory for images in double precision");
+    for (uint64_t i = 0; i < count; i++) net->stage[i] = image[i];
+    return write_fixed(net, net->input, net->stage, count * sizeof *net->stage);
+}
+
+rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n)
+{
+    RM_ASSERT(net->cfg.training && n <= net->graph->image.n);
+    return write_fixed(net, net->label, label, (size_t)n * sizeof *label);
+}
+
+rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
+{
+    float *h = net->host_hyper;
+    h[RM_HYPER_LR] = (float)lr;
+    h[RM_HYPER_MOMENTUM] = (float)momentum;
+    h[RM_HYPER_DECAY] = (float)decay;
+    h[RM_HYPER_GRAD_SCALE] = (float)grad_scale;
+    h[RM_HYPER_ETA] = (float)eta;
+    return write_fixed(net, net->hyper, h, sizeof net->host_hyper);
+}
+
+/* ---- running */
+static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
+{
+    rm_device *d = net->device;
+    for (int32_t i = from; i < to; i++) {
+        rm_node *n = &net->node[i];
+        if (n->begin) RM_TRY(rm_mark_set(d, NULL, n->begin));
+        RM_TRY(rm_device_run(d, NULL, n->plan, &n->args));
+        if (n->end) RM_TRY(rm_mark_set(d, NULL, n->end));
+        if (after) RM_TRY(after(ctx, n));
+    }
+    return RM_OK;
+}
+
+static rm_status run_phase(rm_net *net, rm_phase p, rm_node_fn *after, void *ctx)
+{
+    return run_nodes(net, net->begin[p], net->begin[p + 1], after, ctx);
+}
+
+rm_status rm_net_prologue(rm_net *net) { return run_phase(net, PHASE_PROLOGUE, NULL, NULL); }
+rm_status rm_net_forward(rm_net *net) { return run_phase(net, PHASE_FORWARD, NULL, NULL); }
+
+rm_status rm_net_backward(rm_net *net, bool first, rm_node_fn *after, void *ctx)
+{
+    RM_TRY(run_phase(net, PHASE_BACKWARD, after, ctx));
+    if (!net->cfg.accumulate) return RM_OK;
+    if (first) RM_TRY(rm_device_fill(net->device, NULL, (rm_ref){ net->params->sum, 0 }, 0, net->params->bytes));
+    return run_phase(net, PHASE_ACCUMULATE, after, ctx);
+}
+
+rm_status rm_net_update(rm_net *net)
+{
+    net->updated = true;
+    return run_phase(net, PHASE_UPDATE, NULL, NULL);
+}
+
+rm_status rm_net_finish(rm_net *net)
+{
+    if (net->cfg.training) {
+        RM_TRY(rm_device_read(net->device, NULL, &net->raw_loss, net->tensor[net->loss].ref, net->params->elem));
+        if (net->updated) RM_TRY(rm_device_read(net->device, NULL, net->host_flag, net->tensor[net->flag].ref, sizeof net->host_flag));
+    }
+    RM_TRY(rm_device_sync(net->device, NULL));
+    net->host_loss = net->params->elem == 8 ? net->raw_loss.d : (double)net->raw_loss.f;
+    net->updated = false;
+    return RM_OK;
+}
+
+double rm_net_loss(const rm_net *net) { return net->host_loss; }
+
+uint64_t rm_net_nonfinite(const rm_net *net, const char **param_name)
+{
+    const rm_graph *g = net->graph;
+    int32_t at = net->host_flag[1];
+    *param_name = at >= 0 && at < g->n_param ? g->param[g->by_ready[at]].name : "";
+    return net->host_flag[0] > 0 ? (uint64_t)net->host_flag[0] : 0;
+}
+
+rm_status rm_net_logits(rm_net *net, double *out)
+{
+    const rm_tensor *t = &net->tensor[net->logits];
+    uint64_t count = rm_shape_count(t->desc.shape);
+    size_t elem = net->params->elem;
+    void *raw = malloc(count * elem);
+    if (!raw) return rm_fail(RM_E_NOMEM, "out of memory reading the logits");
+    rm_status st = rm_device_read(net->device, NULL, raw, t->ref, count * elem);
+    if (st == RM_OK) st = rm_device_sync(net->device, NULL);
+    for (uint64_t i = 0; st == RM_OK && i < count; i++) out[i] = elem == 8 ? ((double *)raw)[i] : (double)((float *)raw)[i];
+    free(raw);
+    return st;
+}
+
+rm_buf *rm_net_grad_buf(const rm_net *net) { return net->params->sum ? net->params->sum : net->params->grad; }
+
+/* ---- timers */
+rm_status rm_net_timers(rm_net *net, bool on)
+{
+    free_marks(net);
+    for (int32_t i = 0; on && i < net->n_node; i++) {
+        RM_TRY(rm_mark_new(net->device, &net->node[i].begin));
+        RM_TRY(rm_mark_new(net->device, &net->node[i].end));
+    }
+    return RM_OK;
+}
+
+int32_t rm_net_nodes(const rm_net *net, const rm_node **out)
+{
+    *out = net->node;
+    return net->n_node;
+}
+
+rm_status rm_node_ns(const rm_net *net, const rm_node *n, uint64_t *out_begin, uint64_t *out_end)
+{
+    RM_ASSERT(n->begin && n->end);
+    uint64_t begin, end;
+    RM_TRY(rm_mark_ns(net->device, n->begin, &begin));
+    RM_TRY(rm_mark_ns(net->device, n->end, &end));
+    *out_begin = begin;
+    *out_end = end;
+    return RM_OK;
+}

@@ -1,0 +1,58 @@
+/* What the files of the net share; nobody else includes this. */
+#ifndef RM_NET_PRIVATE_H
+#define RM_NET_PRIVATE_H
+#include "model/net.h"
+
+/* Where a tensor lives. */
+typedef enum rm_home {
+    HOME_ACTIVATION,  /* in the activation arena, placed by liveness */
+    HOME_COPY,        /* a weight in another layout or type, alive for the whole step */
+    HOME_WEIGHT, HOME_GRAD,       /* index: parameter */
+    HOME_RMEAN, HOME_RVAR,        /* index: layer */
+    HOME_FIXED        /* ref is set */
+} rm_home;
+
+typedef struct rm_tensor {
+    rm_tdesc desc;
+    rm_home  home;
+    int32_t  index;
+    size_t   bytes, offset;
+    int32_t  first, last;  /* nodes that write first and use last */
+    bool     shared;       /* two readers want the value: nobody may overwrite it */
+    rm_ref   ref;
+} rm_tensor;
+
+typedef struct rm_links { int32_t t[RM_SLOT_COUNT]; } rm_links; /* tensor of each slot, -1: none */
+
+/* Node ranges of the step, in order. */
+typedef enum rm_phase { PHASE_PROLOGUE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_ACCUMULATE, PHASE_UPDATE, PHASE_COUNT } rm_phase;
+
+struct rm_net {
+    rm_device      *device;
+    const rm_graph *graph;
+    rm_net_config   cfg;
+    rm_params      *params;
+    bool            owns_params;
+    rm_node        *node;    rm_links *links;  int32_t n_node, cap_node;
+    rm_tensor      *tensor;  int32_t n_tensor, cap_tensor;
+    int32_t         begin[PHASE_COUNT + 1];
+    int32_t        *out;     /* graph layer -> tensor of its output */
+    int32_t        *saved;   /* graph layer -> SAVED tensor */
+    int32_t       (*grad)[2]; /* graph layer -> gradients of its output that have arrived */
+    int32_t         input, image, flip, label, loss, hyper, flag, logits; /* tensors; input: as the host writes it */
+    rm_buf         *fixed[8]; int32_t n_fixed;
+    rm_buf         *activations, *copies, *workspace;
+    rm_net_size     size;
+    float           host_hyper[RM_HYPER_COUNT];
+    double          host_loss; int32_t host_flag[2];
+    union { float f; double d; } raw_loss;
+    double         *stage;   /* ref: f32 images as doubles */
+    bool            updated; /* an update is in the queue: its flags are read by rm_net_finish() */
+};
+
+/* net_build.c */
+rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg) RM_CHECKED;
+int32_t   rm_net_tensor(rm_net *net, rm_tdesc desc, rm_home home, int32_t index); /* -1: out of memory */
+/* net_memory.c: sizes, liveness, placement, buffers, and the args of every node */
+rm_status rm_net_place(rm_net *net) RM_CHECKED;
+#endif
