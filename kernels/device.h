@@ -85,6 +85,8 @@ const rm_device_ops *const *rm_device_list(void);      /* NULL-terminated, in or
 /* name: "auto" (first available of cuda, cpu), "ref", "null", "cpu", "cuda". Errors: RM_E_ARG unknown name,
  * RM_E_UNSUPPORTED not in this build or not on this machine (says which and why). Sync. */
 rm_status rm_device_open(const char *name, const rm_device_config *cfg, rm_device **out_device) RM_CHECKED;
+/* Opens a table that need not be in the list (tests wrap one). RM_BUG on a table of another RM_DEVICE_ABI. Sync. */
+rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *cfg, rm_device **out_device) RM_CHECKED;
 void      rm_device_close(rm_device *d);                /* NULL is fine. Sync */
 void      rm_device_get_info(const rm_device *d, rm_device_info *out_info);
 const char *rm_device_name(const rm_device *d);
@@ -129,6 +131,8 @@ uint64_t  rm_device_runs(const rm_device *d);
 /* ---- for implementers: every device's objects begin with these. */
 struct rm_device { const rm_device_ops *ops; uint64_t allocs, runs, live; };
 struct rm_buf    { rm_device *device; size_t bytes; void *ptr; };
-struct rm_plan   { rm_op op; rm_plan_info info; };
+/* The device fills op and info of a plan; the rest is the wrapper's, which checks every run against it: the slots that
+ * this op uses, and how many bytes each must have. */
+struct rm_plan   { rm_op op; rm_plan_info info; rm_device *device; uint32_t used, written; size_t need[RM_SLOT_COUNT]; };
 extern const rm_device_ops rm_device_ref, rm_device_null, rm_device_cpu, rm_device_cuda;
 #endif

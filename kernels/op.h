@@ -67,7 +67,12 @@ typedef struct rm_op {
                BN_BWD with add writes DX2 = the masked dy (gradient of x2); DY2, where given, is added to DY first. */
         struct { float label_smoothing, scale; } xent;                 /* dX = scale * dloss/dx; LOSS = mean over n, unscaled */
         struct { rm_optimizer rule; uint64_t count; const rm_segment *segment; uint32_t n_segment; bool nesterov; } optim;
-            /* FLAG: int32[2] = {number of non-finite gradient elements (saturating), index of the first such segment or -1} */
+            /* With g = DW*grad_scale, d = decay of the segment ? HYPER_DECAY : 0, v = MOMENTUM, m and lr from HYPER:
+               SGD:  v = m v + (g + d w);            w -= lr (nesterov ? g + d w + m v : v)          (PyTorch's)
+               LARS: t = lr trust (g + d w); v = m v + t; w -= nesterov ? t + m v : v,
+                     trust = eta |w| / (|g| + d |w| + 1e-9) where the segment adapts and |w|, |g| > 0, else 1.
+               Elements outside every segment stay as they are. Non-finite gradients are counted, not skipped.
+               FLAG: int32[2] = {number of non-finite gradient elements (saturating), index of the first such segment or -1} */
         struct { float mean[3], std[3]; } augment;                     /* in units of 0..1 */
     } u;
     bool dy2;              /* BN_BWD, RELU_BWD: a second gradient DY2 arrives and is summed with DY */
@@ -81,12 +86,20 @@ const char *rm_slot_name(rm_slot slot);
 /* What `code` does with `slot`. */
 typedef enum rm_use { RM_UNUSED = 0, RM_READ = 1, RM_WRITE = 2, RM_UPDATE = 3, RM_OPTIONAL = 4 } rm_use;
 unsigned    rm_op_use(rm_opcode code, rm_slot slot);  /* rm_use bits */
+/* The same for one op with its parameters: RM_UNUSED, RM_READ, RM_WRITE or RM_UPDATE. X2 and DX2 are used with `add`, DY2
+ * with `dy2`, Y of BN_BWD with `relu`, SAVED of BN when training; inference only reads RMEAN and RVAR. */
+unsigned    rm_op_uses(const rm_op *op, rm_slot slot);
+/* The tensor in `slot` of a completed op: X2, DX and DX2 are like x, DW like w, DY and DY2 like y, the rest are vectors.
+ * n == 0 for unused slots and for SAVED (bytes whose meaning is the device's). */
+rm_tdesc    rm_op_tensor(const rm_op *op, rm_slot slot);
 
 uint64_t rm_shape_count(rm_shape s);                   /* n*c*h*w */
 int32_t  rm_window_out(int32_t in, int32_t k, int32_t stride, int32_t pad);
-/* Fills y from x and parameters and checks that the op makes sense (shape, window inside the padded input, ...). */
+/* Fills y from x and parameters and checks that the op makes sense (shape, window inside the padded input, ...): RM_E_ARG.
+ * y.dtype and y.layout are the caller's when y.shape.n != 0 (always for REORDER and AUGMENT), else x.dtype (fc: f32) and ANY.
+ * BN_BWD becomes training. OPTIM: segments are checked where given; a text form has only their number. */
 rm_status rm_op_complete(rm_op *op) RM_CHECKED;
-/* Floating-point operations (a multiply-add is two) and the least bytes that must be read and written. */
+/* Floating-point operations (a multiply-add is two; convolutions as if padding were data, fc without its bias) and the least bytes that must be read and written. */
 uint64_t rm_op_flops(const rm_op *op);
 uint64_t rm_op_bytes_read(const rm_op *op);
 uint64_t rm_op_bytes_written(const rm_op *op);
