@@ -1,0 +1,352 @@
+#include "model/engine.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "model/parallel/split.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static rm_net_config net_config(const rm_engine *e, bool training)
+{
+    const rm_recipe *r = e->cfg.recipe;
+    rm_net_config c = {
+        .dtype = e->cfg.dtype, .training = training, .input_f32 = e->cfg.input_f32, .bn_eps = r->bn_eps, .bn_momentum = r->bn_momentum,
+        .bn_biased = r->bn_biased, .label_smoothing = r->label_smoothing, .loss_scale = r->loss_scale,
+        .optimizer = !strcmp(r->optimizer, "lars") ? RM_LARS : RM_SGD, .nesterov = r->nesterov, .accumulate = r->accumulate > 1,
+    };
+    for (int i = 0; i < 3; i++) {
+        c.mean[i] = r->mean[i];
+        c.std[i] = r->std[i];
+    }
+    return c;
+}
+
+static rm_status make_graph(const rm_engine *e, int32_t batch, int32_t px, rm_graph *out)
+{
+    RM_TRY(rm_graph_resnet(e->cfg.recipe->depth, e->cfg.recipe->variant, (rm_shape){ batch, 3, px, px }, e->cfg.classes, out));
+    if (!e->cfg.no_fuse) rm_graph_fuse(out);
+    return RM_OK;
+}
+
+/* Buckets: spans of the gradient arena between the ends of the split. */
+static rm_status make_buckets(rm_engine *e)
+{
+    const rm_graph *g = &e->graph;
+    uint64_t *bytes = calloc((size_t)g->n_param, sizeof *bytes);
+    uint32_t *end = calloc((size_t)g->n_param, sizeof *end), n = 0;
+    rm_status st = bytes && end ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    for (int32_t r = 0; st == RM_OK && r < g->n_param; r++) bytes[r] = g->param[g->by_ready[r]].count * 4;
+    const char *spec = e->cfg.split && e->cfg.split[0] ? e->cfg.split : "single";
+    if (st == RM_OK) st = rm_split_parse(spec, bytes, (uint32_t)g->n_param, RM_SPLIT_READY, end, &n);
+    if (st == RM_OK) {
+        e->bucket = calloc(n, sizeof *e->bucket);
+        e->request = calloc(n, sizeof *e->request);
+        if (!e->bucket || !e->request) st = rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    }
+    size_t from = 0, elem = e->params.elem;
+    for (uint32_t b = 0; st == RM_OK && b < n; b++) {
+        const rm_slice *last = &e->params.slice[g->by_ready[end[b]]];
+        size_t to = last->offset + last->bytes;
+        e->bucket[b] = (rm_span){ { rm_net_grad_buf(e->net), from }, (to - from) / elem, elem == 8 ? RM_F64 : RM_F32 };
+        from = to;
+    }
+    if (st == RM_OK) e->n_bucket = n;
+    free(bytes);
+    free(end);
+    return st;
+}
+
+rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out)
+{
+    rm_engine *e = out;
+    memset(e, 0, sizeof *e);
+    e->device = d;
+    e->comm = comm;
+    e->cfg = *cfg;
+    const rm_recipe *r = cfg->recipe;
+    rm_params_config pc = { .decay_bn = r->decay_bn, .decay_bias = r->decay_bias };
+    rm_status st = RM_OK;
+    RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
+    rm_net_config nc = net_config(e, true);
+    RM_TRY_GOTO(st, rm_net_new(d, &e->graph, &nc, &e->params, &pc, &e->net), fail);
+    RM_TRY_GOTO(st, make_buckets(e), fail);
+    if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
+    RM_TRY_GOTO(st, rm_params_init(&e->params, r->init, r->zero_init_last_gamma, cfg->seed), fail);
+    return RM_OK;
+fail:
+    rm_engine_free(e);
+    return st;
+}
+
+void rm_engine_free(rm_engine *e)
+{
+    rm_net_free(e->eval);
+    rm_net_free(e->net);
+    if (e->params.device) rm_params_free(&e->params);
+    rm_graph_free(&e->graph);
+    rm_graph_free(&e->eval_graph);
+    free(e->bucket);
+    free(e->request);
+    memset(e, 0, sizeof *e);
+}
+
+rm_status rm_engine_resize(rm_engine *e, int32_t px)
+{
+    if (e->cfg.px == px) return RM_OK;
+    rm_graph g;
+    rm_net *net = NULL;
+    rm_net_free(e->net);
+    e->net = NULL;
+    RM_TRY(make_graph(e, e->cfg.batch, px, &g));
+    /* Same layers and parameters, other shapes: the parameters' graph keeps its address. */
+    rm_graph_free(&e->graph);
+    e->graph = g;
+    rm_net_config nc = net_config(e, true);
+    RM_TRY(rm_net_new(e->device, &e->graph, &nc, &e->params, NULL, &net));
+    e->net = net;
+    e->cfg.px = px;
+    return e->cfg.timers ? rm_net_timers(net, true) : RM_OK;
+}
+
+/* ---- sources */
+static rm_status loader_next(void *ctx, rm_batch **out, uint64_t *wait_ns) { return rm_loader_next(ctx, out, wait_ns); }
+static void loader_release(void *ctx, rm_batch *b) { rm_loader_release(ctx, b); }
+rm_source rm_source_loader(rm_loader *l) { return (rm_source){ loader_next, loader_release, l }; }
+
+rm_status rm_synthetic_new(int32_t n, int32_t px, int32_t classes, uint64_t seed, rm_synthetic *out)
+{
+    size_t bytes = (size_t)n * (size_t)px * (size_t)px * 3;
+    rm_batch b = { .n = n };
+    b.image = malloc(bytes);
+    b.flip = calloc((size_t)n, 1);
+    b.label = calloc((size_t)n, sizeof *b.label);
+    b.index = calloc((size_t)n, sizeof *b.index);
+    out->batch = b;
+    if (!b.image || !b.flip || !b.label || !b.index) {
+        rm_synthetic_free(out);
+        return rm_fail(RM_E_NOMEM, "out of memory for a synthetic batch of %d images of %d x %d", n, px, px);
+    }
+    rm_rng r = rm_rng_for(seed, 0x73796e74u, 0);
+    for (size_t i = 0; i < bytes; i++) b.image[i] = (uint8_t)rm_rng_u32(&r);
+    for (int32_t i = 0; i < n; i++) {
+        b.label[i] = (int32_t)rm_rng_below(&r, (uint32_t)classes);
+        b.flip[i] = (uint8_t)(rm_rng_u32(&r) & 1);
+    }
+    return RM_OK;
+}
+
+void rm_synthetic_free(rm_synthetic *s)
+{
+    free(s->batch.image);
+    free(s->batch.flip);
+    free(s->batch.label);
+    free(s->batch.index);
+    memset(s, 0, sizeof *s);
+}
+
+static rm_status synthetic_next(void *ctx, rm_batch **out, uint64_t *wait_ns)
+{
+    *out = &((rm_synthetic *)ctx)->batch;
+    *wait_ns = 0;
+    return RM_OK;
+}
+static void synthetic_release(void *ctx, rm_batch *b) { (void)ctx; (void)b; }
+rm_source rm_source_synthetic(rm_synthetic *s) { return (rm_source){ synthetic_next, synthetic_release, s }; }
+
+/* ---- the step */
+/* Starts every bucket, then waits for all: correct first; the overlapped engine starts them during backward. */
+static rm_status reduce_gradients(rm_engine *e)
+{
+    if (rm_comm_size(e->comm) == 1) return RM_OK;
+    for (uint32_t b = 0; b < e->n_bucket; b++) RM_TRY(rm_comm_reduce_start(e->comm, &e->bucket[b], 1, NULL, &e->request[b]));
+    for (uint32_t b = 0; b < e->n_bucket; b++) RM_TRY(rm_comm_reduce_wait(e->comm, e->request[b], NULL));
+    return RM_OK;
+}
+
+static rm_status add_compute(const rm_net *net, rm_pass from, rm_pass to, uint64_t *ns)
+{
+    const rm_node *node;
+    int32_t n = rm_net_nodes(net, &node);
+    for (int32_t i = 0; i < n; i++) {
+        uint64_t begin, end;
+        if (!node[i].begin || node[i].pass < from || node[i].pass > to) continue;
+        RM_TRY(rm_node_ns(net, &node[i], &begin, &end));
+        *ns += end - begin;
+    }
+    return RM_OK;
+}
+
+static rm_status micro_batch(rm_engine *e, const rm_source *src, bool first, rm_step *s)
+{
+    rm_batch *b;
+    uint64_t t0 = rm_now_ns(), wait;
+    RM_TRY(src->next(src->ctx, &b, &wait));
+    RM_ASSERT(b && b->n == e->cfg.batch);
+    uint64_t t1 = rm_now_ns();
+    rm_status st = rm_net_set_images_u8(e->net, b->image, b->flip, b->n);
+    if (st == RM_OK) st = rm_net_set_labels(e->net, b->label, b->n);
+    uint64_t t2 = rm_now_ns();
+    if (st == RM_OK) st = rm_net_forward(e->net);
+    if (st == RM_OK) st = rm_net_backward(e->net, first, NULL, NULL);
+    if (st == RM_OK) st = rm_net_finish(e->net);
+    src->release(src->ctx, b);
+    s->input_ns += t1 - t0;
+    s->copy_ns += t2 - t1;
+    s->loss += rm_net_loss(e->net);
+    if (st == RM_OK) st = add_compute(e->net, RM_PASS_INPUT, RM_PASS_INPUT, &s->compute_ns);
+    if (st == RM_OK) st = add_compute(e->net, RM_PASS_FWD, RM_PASS_ACCUMULATE, &s->compute_ns);
+    return st;
+}
+
+static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
+{
+    const char *name;
+    uint64_t bad = rm_net_nonfinite(e->net, &name);
+    if (bad)
+        return rm_fail(RM_E_NUMERIC, "step %llu: the gradient of %s is not finite (%llu elements in all, loss %g): lower the learning rate or the loss scale",
+                       (unsigned long long)step, name, (unsigned long long)bad, loss);
+    if (!isfinite(loss)) return rm_fail(RM_E_NUMERIC, "step %llu: the loss is %g: lower the learning rate or the loss scale", (unsigned long long)step, loss);
+    return RM_OK;
+}
+
+rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, double lr, rm_step *out)
+{
+    const rm_recipe *r = e->cfg.recipe;
+    int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
+    double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
+    rm_step s = { .begin_ns = rm_now_ns() };
+    RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));
+    RM_TRY(rm_net_prologue(e->net));
+    for (int32_t i = 0; i < parts; i++) RM_TRY(micro_batch(e, src, i == 0, &s));
+    uint64_t t0 = rm_now_ns();
+    RM_TRY(reduce_gradients(e));
+    uint64_t t1 = rm_now_ns();
+    RM_TRY(rm_net_update(e->net));
+    RM_TRY(rm_net_finish(e->net));
+    RM_TRY(add_compute(e->net, RM_PASS_WEIGHTS, RM_PASS_WEIGHTS, &s.compute_ns));
+    RM_TRY(add_compute(e->net, RM_PASS_UPDATE, RM_PASS_UPDATE, &s.compute_ns));
+    s.loss /= parts;
+    s.comm_ns = t1 - t0;
+    s.step_ns = rm_now_ns() - s.begin_ns;
+    uint64_t known = s.compute_ns + s.comm_ns + s.copy_ns + s.input_ns;
+    s.host_ns = s.step_ns > known ? s.step_ns - known : 0;
+    RM_TRY(check_numbers(e, step, s.loss));
+    *out = s;
+    return RM_OK;
+}
+
+/* ---- evaluation */
+static uint32_t rank_of(const double *logit, int32_t classes, int32_t label)
+{
+    uint32_t better = 0; /* ties go to the lower class, as an argmax does */
+    for (int32_t c = 0; c < classes; c++) better += logit[c] > logit[label] || (logit[c] == logit[label] && c < label);
+    return better;
+}
+
+static double cross_entropy(const double *logit, int32_t classes, int32_t label)
+{
+    double top = logit[0], sum = 0;
+    for (int32_t c = 1; c < classes; c++) top = logit[c] > top ? logit[c] : top;
+    for (int32_t c = 0; c < classes; c++) sum += exp(logit[c] - top);
+    return log(sum) + top - logit[label];
+}
+
+static rm_status eval_batch(rm_engine *e, const rm_batch *b, double *logits, rm_eval_result *r)
+{
+    int32_t classes = e->cfg.classes;
+    RM_TRY(rm_net_set_images_u8(e->eval, b->image, b->flip, b->n));
+    RM_TRY(rm_net_forward(e->eval));
+    RM_TRY(rm_net_logits(e->eval, logits));
+    for (int32_t i = 0; i < b->n; i++) {
+        const double *l = logits + (size_t)i * (size_t)classes;
+        uint32_t better = rank_of(l, classes, b->label[i]);
+        r->top1 += better < 1;
+        r->top5 += better < 5;
+        r->loss += cross_entropy(l, classes, b->label[i]);
+        r->images++;
+    }
+    return RM_OK;
+}
+
+static rm_status eval_net(rm_engine *e, int32_t batch)
+{
+    if (e->eval && e->eval_graph.image.n == batch) return RM_OK;
+    rm_net_free(e->eval);
+    e->eval = NULL;
+    rm_graph_free(&e->eval_graph);
+    RM_TRY(make_graph(e, batch, e->cfg.recipe->eval_px, &e->eval_graph));
+    rm_net_config nc = net_config(e, false);
+    nc.input_f32 = false;
+    return rm_net_new(e->device, &e->eval_graph, &nc, &e->params, NULL, &e->eval);
+}
+
+/* Sums over ranks; every image must have been counted once. */
+static rm_status eval_reduce(rm_engine *e, const rm_dataset *ds, rm_eval_result *r)
+{
+    double v[5] = { (double)r->images, (double)r->top1, (double)r->top5, r->loss, (double)r->skipped };
+    if (rm_comm_size(e->comm) > 1) RM_TRY(rm_comm_host_reduce(e->comm, v, RM_COUNT(v), RM_F64, RM_SUM));
+    uint64_t images = (uint64_t)v[0], skipped = (uint64_t)v[4];
+    if (images + skipped != rm_dataset_count(ds, RM_VAL)) RM_BUG("evaluation did not see every image exactly once");
+    if (!images) return rm_fail(RM_E_FORMAT, "%s/val: no image could be decoded", rm_dataset_dir(ds));
+    *r = (rm_eval_result){ .images = images, .top1 = (uint64_t)v[1], .top5 = (uint64_t)v[2], .loss = v[3] / v[0], .skipped = skipped, .seconds = r->seconds };
+    return RM_OK;
+}
+
+rm_status rm_engine_eval(rm_engine *e, const rm_dataset *ds, int32_t batch, int32_t workers, rm_bad_policy bad, double max_bad, rm_eval_result *out)
+{
+    const rm_recipe *recipe = e->cfg.recipe;
+    rm_loader_config lc = { .part = RM_VAL, .batch = batch, .px = recipe->eval_px, .resize = recipe->eval_resize, .workers = workers,
+                            .rank = rm_comm_rank(e->comm), .ranks = rm_comm_size(e->comm), .max_batches = 0, .bad = bad,
+                            .max_bad_share = max_bad, .crop = rm_crop_default };
+    uint64_t start = rm_now_ns();
+    rm_eval_result r = { 0 };
+    rm_loader *loader = NULL;
+    rm_status st = RM_OK;
+    double *logits = malloc((size_t)batch * (size_t)e->cfg.classes * sizeof *logits);
+    if (!logits) return rm_fail(RM_E_NOMEM, "out of memory for the evaluation");
+    RM_TRY_GOTO(st, eval_net(e, batch), out);
+    RM_TRY_GOTO(st, rm_engine_average_stats(e), out);
+    RM_TRY_GOTO(st, rm_net_prologue(e->eval), out);
+    RM_TRY_GOTO(st, rm_loader_open(ds, &lc, &loader), out);
+    for (;;) {
+        rm_batch *b;
+        uint64_t wait;
+        RM_TRY_GOTO(st, rm_loader_next(loader, &b, &wait), out);
+        if (!b) break;
+        st = eval_batch(e, b, logits, &r);
+        rm_loader_release(loader, b);
+        if (st != RM_OK) goto out;
+    }
+    rm_loader_stats ls;
+    rm_loader_get_stats(loader, &ls);
+    r.skipped = ls.bad;
+    r.seconds = rm_s(rm_now_ns() - start);
+    RM_TRY_GOTO(st, eval_reduce(e, ds, &r), out);
+    *out = r;
+out:
+    rm_loader_close(loader);
+    free(logits);
+    return st;
+}
+
+rm_status rm_engine_average_stats(rm_engine *e)
+{
+    int size = rm_comm_size(e->comm);
+    rm_params *p = &e->params;
+    if (size == 1) return RM_OK;
+    uint64_t n = p->stats_bytes / p->elem;
+    void *raw = malloc(p->stats_bytes);
+    if (!raw) return rm_fail(RM_E_NOMEM, "out of memory averaging the running statistics");
+    rm_ref at = { p->stats, 0 };
+    rm_status st = rm_device_read(e->device, NULL, raw, at, p->stats_bytes);
+    if (st == RM_OK) st = rm_device_sync(e->device, NULL);
+    if (st == RM_OK) st = rm_comm_host_reduce(e->comm, raw, n, p->elem == 8 ? RM_F64 : RM_F32, RM_SUM);
+    for (uint64_t i = 0; st == RM_OK && i < n; i++) {
+        if (p->elem == 8) ((double *)raw)[i] /= size;
+        else ((float *)raw)[i] /= (float)size;
+    }
+    if (st == RM_OK) st = rm_device_write(e->device, NULL, at, raw, p->stats_bytes);
+    if (st == RM_OK) st = rm_device_sync(e->device, NULL);
+    free(raw);
+    return st;
+}
