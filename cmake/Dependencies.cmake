@@ -12,9 +12,11 @@ pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 add_library(jansson::jansson ALIAS PkgConfig::JANSSON)
 add_library(hwloc::hwloc ALIAS PkgConfig::HWLOC)
 
-# oneDNN >= 3: the system's, else the one scripts/setup put into <source>/.deps/onednn.
+# oneDNN >= 3: the system's, else the one scripts/setup put into <source>/.deps/onednn (RM_DNNL_OUTSIDE: not ours to install).
 find_package(dnnl 3 CONFIG QUIET)
+set(RM_DNNL_OUTSIDE ON)
 if(NOT TARGET DNNL::dnnl)
+  set(RM_DNNL_OUTSIDE OFF)
   find_path(DNNL_INCLUDE_DIR dnnl.h PATHS ${CMAKE_SOURCE_DIR}/.deps/onednn/include NO_DEFAULT_PATH)
   find_library(DNNL_LIBRARY dnnl PATHS ${CMAKE_SOURCE_DIR}/.deps/onednn/lib NO_DEFAULT_PATH)
   if(NOT DNNL_INCLUDE_DIR OR NOT DNNL_LIBRARY)

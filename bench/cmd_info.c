@@ -1,0 +1,269 @@
+/* bench info: machine, devices, communicators, libraries, data and tools; what is usable, and what is not and why.
+ * The JSON object is built first; the table prints it. */
+#include "bench/commands.h"
+#include "kernels/comm/comm.h"
+#include "model/input/input.h"
+#include "profiler/runinfo.h"
+#include "profiler/store.h"
+#include <hwloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void set_text(json_t *o, const char *key, const char *text) { json_object_set_new(o, key, text && text[0] ? json_string(text) : json_null()); }
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? text : "";
+}
+static long long int_of(const json_t *o, const char *key) { return (long long)json_integer_value(json_object_get(o, key)); }
+
+/* ---- machine */
+
+static void topology(json_t *machine)
+{
+    static const struct { const char *key; hwloc_obj_type_t type; } row[] = {
+        { "packages", HWLOC_OBJ_PACKAGE }, { "cores", HWLOC_OBJ_CORE }, { "hardware_threads", HWLOC_OBJ_PU }, { "numa_nodes", HWLOC_OBJ_NUMANODE },
+    };
+    hwloc_topology_t t;
+    if (hwloc_topology_init(&t) != 0) return;
+    if (hwloc_topology_load(t) == 0)
+        for (size_t i = 0; i < RM_COUNT(row); i++)
+            json_object_set_new(machine, row[i].key, json_integer(hwloc_get_nbobjs_by_type(t, row[i].type)));
+    hwloc_topology_destroy(t);
+}
+
+static json_t *machine_json(const json_t *environment)
+{
+    json_t *machine = json_object();
+    const json_t *hard = json_object_get(environment, "hard"), *soft = json_object_get(environment, "soft");
+    set_text(machine, "processor", text_of(hard, "processor"));
+    set_text(machine, "isa", text_of(hard, "isa"));
+    set_text(machine, "kernel", text_of(soft, "kernel"));
+    json_object_set_new(machine, "cores_available", json_integer(rm_cores_available()));
+    json_object_set_new(machine, "memory_gib", json_integer((json_int_t)int_of(hard, "memory_gib")));
+    json_object_set_new(machine, "memory_available_bytes", json_integer((json_int_t)rm_memory_available()));
+    topology(machine);
+    return machine;
+}
+
+/* ---- devices and communicators */
+
+static json_t *part_json(const char *name, const char *summary, rm_status status)
+{
+    json_t *part = json_object();
+    set_text(part, "name", name);
+    set_text(part, "summary", summary);
+    json_object_set_new(part, "usable", json_boolean(status == RM_OK));
+    set_text(part, "reason", status == RM_OK ? "" : rm_last_error());
+    return part;
+}
+
+static json_t *dtypes_json(uint32_t bits)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < RM_DTYPE_COUNT; i++)
+        if (bits & (1u << i)) json_array_append_new(list, json_string(rm_dtype_name((rm_dtype)i)));
+    return list;
+}
+
+static json_t *device_json(const char *name, const char *summary, int threads)
+{
+    rm_device *device = NULL;
+    const rm_device_config config = { .threads = threads };
+    const rm_status status = rm_device_open(name, &config, &device);
+    json_t *part = part_json(name, summary, status);
+    if (status != RM_OK) return part;
+    rm_device_info info;
+    rm_device_get_info(device, &info);
+    rm_device_close(device);
+    set_text(part, "hardware", info.name);
+    set_text(part, "library", info.library);
+    set_text(part, "isa", info.isa);
+    json_object_set_new(part, "threads", json_integer(info.threads));
+    json_object_set_new(part, "memory_bytes", json_integer((json_int_t)info.memory_bytes));
+    json_object_set_new(part, "dtypes", dtypes_json(info.dtypes));
+    json_object_set_new(part, "native_dtypes", dtypes_json(info.native_dtypes));
+    return part;
+}
+
+static json_t *devices_json(const bench_options *o)
+{
+    json_t *list = json_array();
+    const bool all = strcmp(o->device, "auto") == 0;
+    bool cuda = false;
+    for (const rm_device_ops *const *d = rm_device_list(); *d; d++) {
+        cuda = cuda || strcmp((*d)->name, "cuda") == 0;
+        if (all || strcmp((*d)->name, o->device) == 0) json_array_append_new(list, device_json((*d)->name, (*d)->summary, o->threads));
+    }
+    /* A build without CUDA still says what that means. */
+    if (!cuda && (all || strcmp(o->device, "cuda") == 0)) json_array_append_new(list, device_json("cuda", "NVIDIA GPUs: cuDNN", 0));
+    return list;
+}
+
+static json_t *comms_json(void)
+{
+    static const rm_comm_ops *const comms[] = { &rm_comm_self, &rm_comm_mpi };
+    json_t *list = json_array();
+    for (size_t i = 0; i < RM_COUNT(comms); i++) {
+        const rm_status status = comms[i]->available();
+        json_t *part = part_json(comms[i]->name, comms[i]->summary, status);
+        set_text(part, "library", status == RM_OK ? comms[i]->library() : "");
+        json_array_append_new(list, part);
+    }
+    return list;
+}
+
+/* ---- libraries, data, tools */
+
+static json_t *libraries_json(const json_t *devices, const json_t *comms)
+{
+    json_t *list = json_object();
+    const json_t *part;
+    size_t i;
+    const unsigned hwloc = hwloc_get_api_version();
+    char version[32];
+    json_array_foreach(devices, i, part)
+        if (strcmp(text_of(part, "name"), "cpu") == 0) set_text(list, "compute", text_of(part, "library"));
+    json_array_foreach(comms, i, part)
+        if (strcmp(text_of(part, "name"), "mpi") == 0) set_text(list, "mpi", text_of(part, "library"));
+    snprintf(version, sizeof version, "hwloc API %u.%u.%u", hwloc >> 16, hwloc >> 8 & 255, hwloc & 255);
+    set_text(list, "topology", version);
+    set_text(list, "json", "Jansson " JANSSON_VERSION);
+    set_text(list, "jpeg_vectors", rm_input_isa());
+    return list;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+static json_t *file_json(const char *name, const char *path, bool present, const char *how)
+{
+    json_t *part = json_object();
+    set_text(part, "name", name);
+    set_text(part, "path", path);
+    json_object_set_new(part, "present", json_boolean(present));
+    set_text(part, "reason", present ? "" : how);
+    return part;
+}
+
+static void gnuplot_version(char *out, size_t size)
+{
+    out[0] = '\0';
+    FILE *p = popen("gnuplot --version 2>/dev/null", "r");
+    if (!p) return;
+    if (!fgets(out, (int)size, p)) out[0] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+    pclose(p);
+}
+
+static json_t *files_json(const bench_options *o)
+{
+    char gnuplot[64];
+    gnuplot_version(gnuplot, sizeof gnuplot);
+    json_t *list = json_array();
+    const bool data = is_folder("data/fashion-mnist/train") && is_folder("data/fashion-mnist/val");
+    json_array_append_new(list, file_json("data set", "data/fashion-mnist", data, "not made yet: bench data make"));
+    json_array_append_new(list, file_json("its source", "/usr/share/datasets/fashion-mnist", is_folder("/usr/share/datasets/fashion-mnist"),
+                                          "install the package dataset-fashion-mnist, or bench data make --source DIR"));
+    json_array_append_new(list, file_json("store", o->store, access(o->store, F_OK) == 0, "no run yet"));
+    json_array_append_new(list, file_json("gnuplot", gnuplot, gnuplot[0] != '\0', "no figures in reports: install gnuplot-nox"));
+    return list;
+}
+
+/* ---- the table */
+
+static void print_machine(const json_t *m)
+{
+    printf("Machine\n  %-10s %s\n", "processor", text_of(m, "processor"));
+    printf("  %-10s %lld usable; %lld packages, %lld cores, %lld hardware threads, %lld NUMA nodes\n", "cores", int_of(m, "cores_available"),
+           int_of(m, "packages"), int_of(m, "cores"), int_of(m, "hardware_threads"), int_of(m, "numa_nodes"));
+    printf("  %-10s %lld GiB, %.1f GiB available\n", "memory", int_of(m, "memory_gib"), (double)int_of(m, "memory_available_bytes") / 0x1p30);
+    printf("  %-10s %s\n  %-10s %s\n", "vectors", text_of(m, "isa"), "kernel", text_of(m, "kernel"));
+}
+
+static bool contains(const json_t *list, const char *text)
+{
+    size_t i;
+    const json_t *v;
+    json_array_foreach(list, i, v) if (strcmp(json_string_value(v), text) == 0) return true;
+    return false;
+}
+
+static void print_dtypes(const json_t *part)
+{
+    size_t i;
+    const json_t *v, *native = json_object_get(part, "native_dtypes");
+    json_array_foreach(json_object_get(part, "dtypes"), i, v)
+        printf(" %s%s", json_string_value(v), contains(native, json_string_value(v)) ? "" : "*");
+}
+
+static void print_parts(const char *title, const json_t *list)
+{
+    size_t i;
+    const json_t *part;
+    printf("\n%s\n", title);
+    json_array_foreach(list, i, part) {
+        const bool usable = json_is_true(json_object_get(part, "usable"));
+        const char *library = text_of(part, "library");
+        printf("  %-5s %-8s %s", text_of(part, "name"), usable ? "ready" : "missing", text_of(part, "summary"));
+        if (!usable) printf(": %s", text_of(part, "reason"));
+        if (usable && library[0]) printf(" (%s)", library);
+        if (json_array_size(json_object_get(part, "dtypes"))) {
+            printf("\n  %14s %lld threads, %s;", "", int_of(part, "threads"), text_of(part, "hardware"));
+            print_dtypes(part);
+        }
+        putchar('\n');
+    }
+}
+
+static void print_all(const json_t *r)
+{
+    size_t i;
+    const char *key;
+    json_t *v;
+    printf("bench %s\n\n", text_of(r, "version"));
+    print_machine(json_object_get(r, "machine"));
+    print_parts("Devices (* = emulated, slower than fp32)", json_object_get(r, "devices"));
+    print_parts("Communicators", json_object_get(r, "communicators"));
+    printf("\nLibraries\n");
+    json_object_foreach(json_object_get(r, "libraries"), key, v)
+        if (json_is_string(v)) printf("  %-14s %s\n", key, json_string_value(v));
+    printf("\nFiles and tools\n");
+    json_array_foreach(json_object_get(r, "files"), i, v) {
+        const bool present = json_is_true(json_object_get(v, "present"));
+        printf("  %-10s %-8s %s%s%s\n", text_of(v, "name"), present ? "ready" : "missing", text_of(v, "path"),
+               present || !text_of(v, "path")[0] ? "" : ": ", text_of(v, "reason"));
+    }
+}
+
+static rm_status run_info(const bench_options *o)
+{
+    json_t *environment = bench_environment(o);
+    json_t *r = json_object(), *devices = devices_json(o), *comms = comms_json();
+    set_text(r, "version", rm_version());
+    json_object_set_new(r, "machine", machine_json(environment));
+    json_object_set_new(r, "libraries", libraries_json(devices, comms));
+    json_object_set_new(r, "devices", devices);
+    json_object_set_new(r, "communicators", comms);
+    json_object_set_new(r, "files", files_json(o));
+    rm_status status = RM_OK;
+    if (json_object_size(r) != 6) status = rm_fail(RM_E_NOMEM, "out of memory for the description of this machine");
+    else if (!o->json || strcmp(o->json_file, "-") != 0) print_all(r);
+    json_t *results = json_array();
+    json_array_append_new(results, r);
+    const rm_status emitted = bench_emit_json(&bench_cmd_info, o, environment, results);
+    json_decref(environment);
+    return status != RM_OK ? status : emitted;
+}
+
+static const char *const examples[] = { "bench info", "bench info --device cpu --json", NULL };
+const bench_command bench_cmd_info = {
+    .name = "info", .summary = "Machine, devices, libraries and versions: what is usable, and what is missing and why.",
+    .usage = "bench info [options]", .examples = examples, .run = run_info,
+};
