@@ -46,15 +46,15 @@ static void *work(void *arg)
 {
     rm_queue *q = arg;
     null_device *d = q->device;
-    verb verb = COPY;
+    bool stop = false;
     pthread_mutex_lock(&d->lock);
-    while (verb != STOP) {
+    while (!stop) {
         while (q->tail == q->head) pthread_cond_wait(&d->moved, &d->lock);
         command c = q->ring[q->tail % RING];
-        verb = c.verb;
-        if (verb == WAIT) {
+        stop = c.verb == STOP;
+        if (c.verb == WAIT) {
             while (c.mark->passed < c.count) pthread_cond_wait(&d->moved, &d->lock);
-        } else if (verb == MARK) {
+        } else if (c.verb == MARK) {
             c.mark->passed = c.count;
             c.mark->ns = rm_now_ns();
         } else {
