@@ -383,6 +383,15 @@ static void put_word(sink *s, const char *word)
     put(s, "'", 1);
 }
 
+/* The shortest text that reads back as the same number. */
+static void print_double(char *text, size_t size, double v)
+{
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, size, " %.*g", digits, v);
+        if (strtod(text, NULL) == v) return;
+    }
+}
+
 static void put_value(sink *s, const bench_option *row, const bench_options *o)
 {
     const void *at = field_const(o, row->offset);
@@ -391,7 +400,7 @@ static void put_value(sink *s, const bench_option *row, const bench_options *o)
     case BENCH_FLAG: return;
     case BENCH_INT: case BENCH_INT_CHOICE: snprintf(number, sizeof number, " %d", *(const int32_t *)at); break;
     case BENCH_I64: snprintf(number, sizeof number, " %lld", (long long)*(const int64_t *)at); break;
-    case BENCH_DOUBLE: snprintf(number, sizeof number, " %.15g", *(const double *)at); break;
+    case BENCH_DOUBLE: print_double(number, sizeof number, *(const double *)at); break;
     case BENCH_STRING: case BENCH_CHOICE: case BENCH_OPTIONAL_FILE:
         put(s, " ", 1);
         put_word(s, *(const char *const *)at);
