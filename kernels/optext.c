@@ -114,6 +114,25 @@ static bool read_value(const struct key *key, const char *text, record *r)
     return false;
 }
 
+/* The fewest digits that read back as the same float. */
+static void write_real(float v, char *text, size_t size)
+{
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, size, "%.*g", digits, (double)v);
+        if (strtof(text, NULL) == v) return;
+    }
+}
+
+static void write_reals(const float *v, int n, char *text, size_t size)
+{
+    size_t used = 0;
+    for (int i = 0; i < n; i++) {
+        char one[24];
+        write_real(v[i], one, sizeof one);
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "," : "", one);
+    }
+}
+
 static void write_value(const struct key *key, const record *r, char *text, size_t size)
 {
     const void *at = (const char *)r + key->at;
@@ -121,8 +140,8 @@ static void write_value(const struct key *key, const record *r, char *text, size
     const float *f = at;
     switch (key->kind) {
     case INT: case FLAG: snprintf(text, size, "%d", v); break;
-    case REAL: snprintf(text, size, "%.9g", (double)f[0]); break;
-    case REAL3: snprintf(text, size, "%.9g,%.9g,%.9g", (double)f[0], (double)f[1], (double)f[2]); break;
+    case REAL: write_reals(f, 1, text, size); break;
+    case REAL3: write_reals(f, 3, text, size); break;
     case RULE: snprintf(text, size, "%s", rule_names[v]); break;
     case DTYPE: snprintf(text, size, "%s", v == OWN ? "own" : rm_dtype_name((rm_dtype)v)); break;
     case LAYOUT:
