@@ -227,8 +227,50 @@ static void man_command(const bench_command *c)
     }
 }
 
+/* ---- the options section of docs/cli.md, which a test compares */
+
+/* A bar would end the table's cell. */
+static void cell(const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '|') fputs("\\|", stdout);
+        else putchar(*p);
+    }
+}
+
+static void markdown_option(const bench_option *row)
+{
+    printf("| `");
+    if (row->letter) printf("-%c`, `", row->letter);
+    printf("--%s%s", row->flags & BENCH_NEGATABLE ? "[no-]" : "", row->name);
+    if (row->alias) printf("`, `--%s", row->alias);
+    if (bench_option_metavar(row)[0]) putchar(' ');
+    cell(bench_option_metavar(row));
+    printf("` | ");
+    cell(row->help);
+    printf(" | ");
+    cell(bench_option_default(row));
+    printf(" | %s |\n", row->commands[0] == '*' ? "all" : row->commands);
+}
+
+static rm_status man_markdown(void)
+{
+    static const struct { const char *title; unsigned shared; } part[] = { { "Options that commands share", BENCH_SHARED }, { "Options of their own", 0 } };
+    printf("## Options\n");
+    for (size_t k = 0; k < RM_COUNT(part); k++) {
+        printf("\n### %s\n\n| option | meaning | default | commands |\n|---|---|---|---|\n", part[k].title);
+        for (size_t i = 0; i < bench_option_count; i++) {
+            const unsigned flags = bench_option_rows[i].flags;
+            if (!(flags & BENCH_HIDDEN) && (flags & BENCH_SHARED) == part[k].shared) markdown_option(&bench_option_rows[i]);
+        }
+    }
+    return RM_OK;
+}
+
 static rm_status run_man(const bench_options *o)
 {
+    if (o->n_arg && strcmp(o->arg[0], "markdown") == 0) return man_markdown();
+    if (o->n_arg) return rm_fail(RM_E_ARG, "no manual as %s; there is roff (no word) and markdown", o->arg[0]);
     printf(".TH BENCH 1 \"\" \"Ringmark ");
     roff(rm_version());
     printf("\" \"User commands\"\n.SH NAME\nbench \\- train ResNet\\-50 data\\-parallel and measure where the time goes\n"
@@ -255,5 +297,5 @@ const bench_command bench_cmd_completion = {
     .run = run_completion, .hidden = true,
 };
 const bench_command bench_cmd_man = {
-    .name = "man", .summary = "Prints the manual page (roff).", .usage = "bench man", .run = run_man, .hidden = true,
+    .name = "man", .summary = "Prints the manual page (roff).", .usage = "bench man [markdown]", .run = run_man, .hidden = true,
 };

@@ -184,5 +184,6 @@ const bench_words bench_word_rows[] = {
     { "runs", 0, 1, "[RUN]" },
     { "help", 0, 1, "[COMMAND]" },
     { "completion", 1, 1, "bash|zsh|fish" },
+    { "man", 0, 1, "[markdown]" },
 };
 const size_t bench_word_count = RM_COUNT(bench_word_rows);

@@ -40,4 +40,7 @@ if command -v man > /dev/null && man --warnings -l bench.1 > page.txt 2> warning
   [ -s warnings.txt ] && { cat warnings.txt; note "roff warnings"; }
   grep -q 'EXIT STATUS' page.txt || note "the man page has no exit status"
 fi
+# docs/cli.md ends with the options as the program knows them: bench man markdown.
+sed -n '/^## Options$/,$p' "$RM_SOURCE_DIR/docs/cli.md" > documented.md
+"$bench" man markdown | diff documented.md - || note "docs/cli.md differs from bench man markdown"
 exit $failed
