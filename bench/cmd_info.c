@@ -264,6 +264,6 @@ static rm_status run_info(const bench_options *o)
 
 static const char *const examples[] = { "bench info", "bench info --device cpu --json", NULL };
 const bench_command bench_cmd_info = {
-    .name = "info", .summary = "Machine, devices, libraries and versions: what is usable, and what is missing and why.",
+    .name = "info", .summary = "machine, devices, libraries and versions: what is usable, and what is missing and why",
     .usage = "bench info [options]", .examples = examples, .run = run_info,
 };

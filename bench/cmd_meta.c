@@ -290,12 +290,12 @@ static rm_status run_man(const bench_options *o)
 }
 
 const bench_command bench_cmd_help = {
-    .name = "help", .summary = "Prints the help of a command.", .usage = "bench help [COMMAND]", .run = run_help, .hidden = true,
+    .name = "help", .summary = "prints the help of a command", .usage = "bench help [COMMAND]", .run = run_help, .hidden = true,
 };
 const bench_command bench_cmd_completion = {
-    .name = "completion", .summary = "Prints the completion script for a shell.", .usage = "bench completion bash|zsh|fish",
+    .name = "completion", .summary = "prints the completion script for a shell", .usage = "bench completion bash|zsh|fish",
     .run = run_completion, .hidden = true,
 };
 const bench_command bench_cmd_man = {
-    .name = "man", .summary = "Prints the manual page (roff).", .usage = "bench man [markdown]", .run = run_man, .hidden = true,
+    .name = "man", .summary = "prints the manual page", .usage = "bench man [markdown]", .run = run_man, .hidden = true,
 };
