@@ -367,7 +367,7 @@ rm_status rm_time_op(rm_device *d, const rm_op *op, int repeats, rm_time_result 
     RM_TRY(rm_op_complete(&complete));
     RM_TRY(rm_device_open_ops(&rm_device_ref, NULL, &ref));
     RM_TRY_GOTO(st, check_case_new(ref, &complete, 1, &c), done);
-    describe(&complete, rm_device_name(d), "", 1, r.text, r.reproduce);
+    describe(&complete, rm_device_name(d), "--perf", 1, r.text, r.reproduce);
     st = rig_open(d, &c, &g);
     if (st == RM_OK) {
         st = time_run(&g.main, (uint32_t)repeats, &r);
