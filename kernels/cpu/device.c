@@ -1,0 +1,255 @@
+/* The cpu device's table: opening, memory, queues, marks, planning and running. */
+#define _GNU_SOURCE
+#include "base/clock.h"
+#include "kernels/cpu/cpu.h"
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
+
+struct rm_queue { int unused; };    /* everything is done when the call returns */
+struct rm_mark  { _Atomic uint64_t ns; };
+
+static rm_status cpu_available(void) { return RM_OK; }
+
+/* ---- what the processor is */
+static const char *isa_name(dnnl_cpu_isa_t isa)
+{
+    static const struct { dnnl_cpu_isa_t isa; const char *name; } row[] = {
+        {dnnl_cpu_isa_sse41, "sse41"}, {dnnl_cpu_isa_avx, "avx"}, {dnnl_cpu_isa_avx2, "avx2"}, {dnnl_cpu_isa_avx2_vnni, "avx2_vnni"},
+        {dnnl_cpu_isa_avx512_core, "avx512_core"}, {dnnl_cpu_isa_avx512_core_vnni, "avx512_core_vnni"},
+        {dnnl_cpu_isa_avx512_core_bf16, "avx512_core_bf16"}, {dnnl_cpu_isa_avx512_core_fp16, "avx512_core_fp16"},
+        {dnnl_cpu_isa_avx512_core_amx, "avx512_core_amx"}};
+    for (size_t i = 0; i < RM_COUNT(row); i++)
+        if (row[i].isa == isa) return row[i].name;
+    return "other";
+}
+
+static void cpu_model(char *name, size_t size)
+{
+    char line[256];
+    snprintf(name, size, "processor");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    if (!f) return;
+    while (fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (!colon || strncmp(line, "model name", 10) != 0) continue;
+        colon[strcspn(colon, "\n")] = '\0';
+        snprintf(name, size, "%s", colon + 2);
+        break;
+    }
+    fclose(f);
+}
+
+static int usable_cores(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void fill_info(cpu_device *d)
+{
+    const dnnl_version_t *v = dnnl_version();
+    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    rm_device_info *i = &d->info;
+    snprintf(i->device, sizeof i->device, "cpu");
+    cpu_model(i->name, sizeof i->name);
+    snprintf(i->library, sizeof i->library, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+    snprintf(i->isa, sizeof i->isa, "%s", isa_name(isa));
+    i->threads = d->threads;
+    i->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    i->dtypes = 1u << RM_F32 | 1u << RM_BF16;
+    d->native_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    d->block = (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ? 16 : 8;
+    i->native_dtypes = 1u << RM_F32 | (d->native_bf16 ? 1u << RM_BF16 : 0);
+}
+
+/* A fresh net is full of zeros and near-zeros; denormal operands cost a hundred cycles each. */
+static void flush_denormals(int threads)
+{
+#if defined(__x86_64__)
+#pragma omp parallel num_threads(threads)
+    _mm_setcsr(_mm_getcsr() | 0x8040u); /* flush to zero, denormals are zero */
+#endif
+}
+
+static void cpu_close(rm_device *dev)
+{
+    cpu_device *d = (cpu_device *)dev;
+    if (d->stream) dnnl_stream_destroy(d->stream);
+    if (d->engine) dnnl_engine_destroy(d->engine);
+    for (size_t i = 0; i < d->n_choice; i++) free(d->choice[i].key);
+    free(d->choice);
+    free(d->tune);
+    free(d);
+}
+
+static rm_status cpu_open(const rm_device_config *cfg, rm_device **out_device)
+{
+    if (cfg->threads < 0) return rm_fail(RM_E_ARG, "cpu: threads=%d is negative; 0 means all cores", cfg->threads);
+    cpu_device *d = calloc(1, sizeof *d);
+    if (!d) return rm_fail(RM_E_NOMEM, "cpu: no memory for the device");
+    d->threads = cfg->threads ? cfg->threads : usable_cores();
+    d->reference_only = cfg->reference_only;
+    omp_set_num_threads(d->threads);
+    omp_set_dynamic(0);
+    flush_denormals(d->threads);
+    if (dnnl_engine_create(&d->engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags) != dnnl_success) {
+        cpu_close(&d->base);
+        return rm_fail(RM_E_DEVICE, "cpu: oneDNN could not create its engine");
+    }
+    fill_info(d);
+    *out_device = &d->base;
+    return RM_OK;
+}
+
+static void cpu_info(const rm_device *d, rm_device_info *out_info) { *out_info = ((const cpu_device *)d)->info; }
+
+/* ---- memory */
+static rm_status cpu_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
+{
+    const size_t page = bytes >= HUGE_FROM ? HUGE_PAGE : CPU_ALIGN;
+    rm_buf *buf = malloc(sizeof *buf);
+    void *ptr = NULL;
+    if (!buf || bytes > SIZE_MAX - page || posix_memalign(&ptr, page, bytes ? bytes : 1)) {
+        free(buf);
+        return rm_fail(RM_E_NOMEM, "cpu: out of memory for a buffer of %zu MiB; use a smaller batch", bytes >> 20);
+    }
+    if (bytes >= HUGE_FROM) madvise(ptr, bytes, MADV_HUGEPAGE); /* a hint: failure costs speed only */
+    memset(ptr, 0, bytes);
+    *buf = (rm_buf){.device = d, .bytes = bytes, .ptr = ptr};
+    *out_buf = buf;
+    return RM_OK;
+}
+
+static void cpu_release(rm_device *d, rm_buf *buf)
+{
+    free(buf->ptr);
+    free(buf);
+}
+
+static void *cpu_host(rm_buf *buf) { return buf->ptr; }
+static char *ref_at(rm_ref r) { return (char *)r.buf->ptr + r.offset; }
+
+static rm_status cpu_write(rm_device *d, rm_queue *q, rm_ref dst, const void *src, size_t bytes)
+{
+    memcpy(ref_at(dst), src, bytes);
+    return RM_OK;
+}
+static rm_status cpu_read(rm_device *d, rm_queue *q, void *dst, rm_ref src, size_t bytes)
+{
+    memcpy(dst, ref_at(src), bytes);
+    return RM_OK;
+}
+static rm_status cpu_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes)
+{
+    memset(ref_at(dst), byte, bytes);
+    return RM_OK;
+}
+
+/* ---- order and time: the queue is synchronous */
+static rm_status cpu_queue_new(rm_device *d, rm_queue **out_queue)
+{
+    rm_queue *q = calloc(1, sizeof *q);
+    if (!q) return rm_fail(RM_E_NOMEM, "cpu: no memory for a queue");
+    *out_queue = q;
+    return RM_OK;
+}
+static void cpu_queue_free(rm_device *d, rm_queue *q) { free(q); }
+static rm_status cpu_sync(rm_device *d, rm_queue *q) { return RM_OK; }
+
+static rm_status cpu_mark_new(rm_device *d, rm_mark **out_mark)
+{
+    rm_mark *m = calloc(1, sizeof *m);
+    if (!m) return rm_fail(RM_E_NOMEM, "cpu: no memory for a mark");
+    *out_mark = m;
+    return RM_OK;
+}
+static void cpu_mark_free(rm_device *d, rm_mark *m) { free(m); }
+static rm_status cpu_mark_set(rm_device *d, rm_queue *q, rm_mark *m)
+{
+    atomic_store_explicit(&m->ns, rm_now_ns(), memory_order_release);
+    return RM_OK;
+}
+static rm_status cpu_mark_wait(rm_device *d, rm_queue *q, const rm_mark *m) { return RM_OK; }
+static bool cpu_mark_done(const rm_mark *m) { return atomic_load_explicit(&m->ns, memory_order_acquire) != 0; }
+static rm_status cpu_mark_ns(const rm_mark *m, uint64_t *out_ns)
+{
+    *out_ns = atomic_load_explicit(&m->ns, memory_order_acquire);
+    return RM_OK;
+}
+
+/* ---- ops */
+static size_t cpu_layout_bytes(rm_device *d, const rm_tdesc *t) { return cpu_bytes(t); }
+
+static rm_status (*const builder[RM_OPCODE_COUNT])(cpu_plan *p) = {
+    [RM_OP_BN] = cpu_build_bn, [RM_OP_BN_BWD] = cpu_build_bn_bwd, [RM_OP_RELU] = cpu_build_eltwise,
+    [RM_OP_RELU_BWD] = cpu_build_eltwise, [RM_OP_ADD] = cpu_build_eltwise, [RM_OP_MAXPOOL] = cpu_build_maxpool,
+    [RM_OP_MAXPOOL_BWD] = cpu_build_maxpool_bwd, [RM_OP_AVGPOOL] = cpu_build_avgpool, [RM_OP_AVGPOOL_BWD] = cpu_build_avgpool_bwd,
+    [RM_OP_FC] = cpu_build_fc, [RM_OP_FC_BWD_DATA] = cpu_build_fc, [RM_OP_FC_BWD_WEIGHTS] = cpu_build_fc,
+    [RM_OP_SOFTMAX_XENT] = cpu_build_xent, [RM_OP_OPTIM] = cpu_build_optim, [RM_OP_REORDER] = cpu_build_reorder,
+    [RM_OP_AUGMENT] = cpu_build_augment};
+
+static rm_status check_dtypes(const rm_op *op)
+{
+    const rm_tdesc *t[] = {&op->x, &op->w, &op->y};
+    for (size_t i = 0; i < RM_COUNT(t); i++) {
+        rm_dtype type = t[i]->dtype;
+        if (t[i]->shape.n == 0 || type == RM_F32 || type == RM_BF16 || (type == RM_U8 && op->code == RM_OP_AUGMENT)) continue;
+        return rm_fail(RM_E_UNSUPPORTED, "cpu: %s in %s is not supported; use fp32 or bf16", rm_opcode_name(op->code), rm_dtype_name(type));
+    }
+    return RM_OK;
+}
+
+static rm_status build(cpu_device *d, const rm_op *op, cpu_plan **out_plan)
+{
+    if (op->code == RM_OP_CONV || op->code == RM_OP_CONV_BWD_DATA || op->code == RM_OP_CONV_BWD_WEIGHTS)
+        return cpu_build_conv(d, op, out_plan);
+    cpu_plan *p = NULL;
+    RM_TRY(cpu_plan_new(d, op, &p));
+    rm_status st = builder[op->code](p);
+    if (st != RM_OK) { cpu_plan_destroy(p); return st; }
+    *out_plan = p;
+    return RM_OK;
+}
+
+static rm_status cpu_plan_op(rm_device *dev, const rm_op *op, rm_plan **out_plan, rm_plan_info *out_info)
+{
+    cpu_device *d = (cpu_device *)dev;
+    cpu_plan *p = NULL;
+    RM_TRY(check_dtypes(op));
+    if (omp_get_max_threads() != d->threads) omp_set_num_threads(d->threads);
+    RM_TRY(build(d, op, &p));
+    *out_plan = &p->base;
+    *out_info = p->base.info;
+    return RM_OK;
+}
+
+static rm_status cpu_run_plan(rm_device *d, rm_queue *q, rm_plan *plan, const rm_args *args)
+{
+    void *base[CPU_BASES];
+    for (int i = 0; i < RM_SLOT_COUNT; i++) base[i] = args->t[i].buf ? ref_at(args->t[i]) : NULL;
+    base[CPU_WORKSPACE] = args->workspace.buf ? ref_at(args->workspace) : NULL;
+    return cpu_plan_execute((cpu_plan *)plan, base);
+}
+
+static void cpu_plan_free(rm_device *d, rm_plan *plan) { cpu_plan_destroy((cpu_plan *)plan); }
+
+const rm_device_ops rm_device_cpu = {
+    .abi = RM_DEVICE_ABI, .name = "cpu", .summary = "this processor (oneDNN)",
+    .available = cpu_available, .open = cpu_open, .close = cpu_close, .info = cpu_info,
+    .alloc = cpu_alloc, .release = cpu_release, .host = cpu_host, .write = cpu_write, .read = cpu_read, .fill = cpu_fill,
+    .queue_new = cpu_queue_new, .queue_free = cpu_queue_free, .sync = cpu_sync,
+    .mark_new = cpu_mark_new, .mark_free = cpu_mark_free, .mark_set = cpu_mark_set, .mark_wait = cpu_mark_wait,
+    .mark_done = cpu_mark_done, .mark_ns = cpu_mark_ns,
+    .layout_bytes = cpu_layout_bytes, .plan = cpu_plan_op, .run = cpu_run_plan, .plan_free = cpu_plan_free};
