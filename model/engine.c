@@ -78,6 +78,25 @@ fail:
     return st;
 }
 
+rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out)
+{
+    rm_engine *e = out;
+    memset(e, 0, sizeof *e);
+    e->device = d;
+    e->comm = comm;
+    e->cfg = *cfg;
+    rm_params_config pc = { 0 };
+    rm_net_config nc = net_config(e, false);
+    rm_status st = RM_OK;
+    RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
+    RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->eval_graph), fail);
+    RM_TRY_GOTO(st, rm_net_new(d, &e->graph, &nc, &e->params, &pc, &e->eval), fail);
+    return RM_OK;
+fail:
+    rm_engine_free(e);
+    return st;
+}
+
 void rm_engine_free(rm_engine *e)
 {
     rm_net_free(e->eval);

@@ -36,6 +36,8 @@ typedef struct rm_step {
 } rm_step;
 
 rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out) RM_CHECKED;
+/* For evaluation and inference alone: no gradients, no momentum; cfg.px and cfg.batch are those of evaluation. */
+rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out) RM_CHECKED;
 void      rm_engine_free(rm_engine *e);
 /* Changes the image size; parameters stay. */
 rm_status rm_engine_resize(rm_engine *e, int32_t px) RM_CHECKED;

@@ -31,7 +31,7 @@ typedef struct rm_train_result {
     rm_epoch_row *epoch; uint32_t n_epoch;
     double  *step_s, *loss; uint64_t n_step;  /* every raw step */
     rm_step  total;                  /* sums of the steps' terms */
-    char     newest[512];            /* newest checkpoint, "" none */
+    char     newest[544];            /* newest checkpoint, "" none */
     uint64_t resumed_from;
 } rm_train_result;
 

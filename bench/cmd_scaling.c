@@ -1,0 +1,216 @@
+/* bench scaling: the same training on 1..N devices, a row per N. */
+#include "base/log.h"
+#include "bench/commands.h"
+#include "bench/scaling.h"
+#include "profiler/runinfo.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const bench_options *o;
+    rm_store *store;
+    int64_t   run;
+    json_t   *config, *environment, *base, *rows;
+    int32_t   n[BENCH_MAX_LIST], count, largest, cores;
+} sweep;
+
+/* 1, 2, 4, ... up to the hardware. */
+static rm_status parse_gpus(const bench_options *o, sweep *w)
+{
+    if (o->gpus[0]) return bench_parse_list(o->gpus, "--gpus", w->n, &w->count);
+    for (int32_t n = 1; n <= rm_cores_available() && w->count < BENCH_MAX_LIST; n *= 2) w->n[w->count++] = n;
+    return RM_OK;
+}
+
+/* A device is the same number of cores at every N: what the largest measured N leaves for each. */
+static rm_status choose_cores(sweep *w)
+{
+    int32_t most = w->o->oversubscribe ? INT32_MAX : rm_cores_available() / (w->o->threads > 0 ? w->o->threads : 1);
+    w->largest = 1;
+    for (int32_t i = 0; i < w->count; i++)
+        if (w->n[i] <= most && w->n[i] > w->largest) w->largest = w->n[i];
+    return bench_cores_per_device(w->o, w->largest, &w->cores);
+}
+
+static rm_status open_run(sweep *w)
+{
+    const bench_options *o = w->o;
+    char line[1024];
+    bench_reproduce(&bench_cmd_scaling, o, line, sizeof line);
+    w->config = bench_options_echo(&bench_cmd_scaling, o);
+    w->environment = bench_environment(o);
+    if (!w->config || !w->environment) return rm_fail(RM_E_NOMEM, "out of memory");
+    RM_TRY(rm_store_open(o->store[0] ? o->store : rm_store_default_path(), false, &w->store));
+    if (!o->fresh) RM_TRY(rm_store_run_resume(w->store, "scaling", w->config, w->environment, &w->run));
+    if (w->run) {
+        rm_info("resuming interrupted run %lld; --fresh starts anew", (long long)w->run);
+        return RM_OK;
+    }
+    return rm_store_run_begin(w->store, "scaling", line, w->config, w->environment, &w->run);
+}
+
+/* What rank 0 gathered for N: from the resumed run, or measured now and stored at once. */
+static rm_status gathered(sweep *w, int32_t n, json_t **out)
+{
+    char key[32];
+    snprintf(key, sizeof key, "gathered n=%d", n);
+    json_t *kept = NULL;
+    RM_TRY(rm_store_find(w->store, w->run, key, &kept));
+    if (kept) {
+        rm_info("n=%d: already measured", n);
+        *out = kept;
+        return RM_OK;
+    }
+    rm_info("n=%d: measuring on %d x %d cores", n, n, w->cores);
+    json_t *fresh = NULL;
+    RM_TRY(bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh));
+    rm_status st = rm_store_result(w->store, w->run, key, "measured", true, fresh, NULL, 0);
+    if (st == RM_OK) *out = fresh;
+    else json_decref(fresh);
+    return st;
+}
+
+static rm_status add_row(sweep *w, int32_t n)
+{
+    char key[32], reason[160];
+    json_t *got = NULL, *result = NULL;
+    rm_status st = RM_OK;
+    snprintf(key, sizeof key, "n=%d", n);
+    if (n > w->largest) {
+        snprintf(reason, sizeof reason, "this machine has %d devices of %d cores; --oversubscribe runs more ranks than that", rm_cores_available() / w->cores, w->cores);
+        result = bench_scaling_absent(w->o, n, reason);
+    } else {
+        RM_TRY(gathered(w, n, &got));
+        result = bench_scaling_row(w->o, n, got, w->base);
+        json_decref(got);
+    }
+    if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row of n=%d", n);
+    json_t *row = json_object_get(result, "row");
+    if (w->o->oversubscribe && n * w->cores > rm_cores_available()) json_object_set_new(row, "oversubscribed", json_true());
+    st = bench_store_result(w->store, w->run, key, result);
+    if (st == RM_OK) json_array_append(w->rows, row);
+    json_decref(result);
+    return st;
+}
+
+/* ---- the table */
+static const char *text_of(const json_t *row, const char *key, const char *format, double scale, char *out, size_t size)
+{
+    const json_t *v = json_object_get(row, key);
+    if (json_is_number(v)) snprintf(out, size, format, scale * json_number_value(v));
+    else snprintf(out, size, "-");
+    return out;
+}
+
+static void print_row(const bench_options *o, const json_t *row)
+{
+    char x[6][32];
+    const json_t *step = json_object_get(row, "step_s"), *budget = json_object_get(row, "budget_s");
+    const char *efficiency = o->strong ? "efficiency_strong" : "efficiency_weak", *input = json_string_value(json_object_get(row, "input"));
+    printf("%5lld  %-12s %-9s %10s  %10s %10s  %10s  %8s  %9s %9s%s\n", (long long)json_integer_value(json_object_get(row, "ranks")),
+           json_string_value(json_object_get(row, "origin")), input ? input : "-", text_of(row, "images_per_s", "%.1f", 1, x[0], sizeof x[0]),
+           text_of(row, "images_per_s_low", "%.1f", 1, x[1], sizeof x[1]), text_of(row, "images_per_s_high", "%.1f", 1, x[2], sizeof x[2]),
+           text_of(step, "median", "%.1f", 1e3, x[3], sizeof x[3]), text_of(row, efficiency, "%.1f %%", 100, x[4], sizeof x[4]),
+           text_of(budget, "input_stall", "%.1f", 1e3, x[5], sizeof x[5]), text_of(row, "exposed_comm_s", "%.1f", 1e3, (char[32]){ 0 }, 32),
+           json_is_true(json_object_get(row, "oversubscribed")) ? "  oversubscribed" : "");
+}
+
+static void print_modes(const json_t *rows)
+{
+    static const char *const names[] = { "synthetic", "data-only", "real" };
+    printf("\nimages/s by input mode\n%5s  %12s %12s %12s\n", "N", names[0], names[1], names[2]);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *modes = json_object_get(row, "modes");
+        char x[3][32];
+        if (!modes) continue;
+        for (int m = 0; m < 3; m++) text_of(json_object_get(modes, names[m]), "images_per_s", "%.1f", 1, x[m], sizeof x[m]);
+        printf("%5lld  %12s %12s %12s\n", (long long)json_integer_value(json_object_get(row, "ranks")), x[0], x[1], x[2]);
+    }
+}
+
+static void print_table(const sweep *w)
+{
+    const json_t *first = json_array_get(w->rows, 0);
+    const char *device = json_string_value(json_object_get(first, "device_name"));
+    printf("%s scaling%s%s, %lld cores a device, batch %s; efficiency against X(1) without collectives\n", w->o->strong ? "strong" : "weak", device ? " on " : "", device ? device : "",
+           (long long)w->cores, w->o->strong ? "global" : "per device");
+    printf("%5s  %-12s %-9s %10s  %10s %10s  %10s  %8s  %9s %9s\n", "N", "origin", "input", "images/s", "95% low", "high", "step ms", "effic.", "stall ms", "comm ms");
+    for (size_t i = 0; i < json_array_size(w->rows); i++) print_row(w->o, json_array_get(w->rows, i));
+    print_modes(w->rows);
+}
+
+/* ---- the command */
+/* Under the user's own mpirun or srun the world is what it is: one row for it, nothing stored by other ranks. */
+static rm_status inside_world(const bench_options *o, sweep *w)
+{
+    json_t *got = NULL;
+    RM_TRY(bench_run_ranks(o, 1, 0, true, bench_scaling_rank, &got));
+    if (!got) return RM_OK;
+    RM_TRY(open_run(w));
+    const json_t *mode = json_object_iter_value(json_object_iter(json_object_get(got, "modes")));
+    json_t *result = bench_scaling_row(o, (int32_t)json_array_size(json_object_get(mode, "ranks")), got, NULL);
+    json_decref(got);
+    if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row");
+    char key[32];
+    snprintf(key, sizeof key, "n=%lld", (long long)json_integer_value(json_object_get(json_object_get(result, "row"), "ranks")));
+    rm_status st = bench_store_result(w->store, w->run, key, result);
+    if (st == RM_OK) json_array_append(w->rows, json_object_get(result, "row"));
+    json_decref(result);
+    return st;
+}
+
+static rm_status measure_all(sweep *w)
+{
+    bench_session check;
+    RM_TRY(bench_session_plan(w->o, "tiny", &check)); /* refuse bad options and data before any rank starts */
+    rm_dataset_close(check.data);
+    RM_TRY(parse_gpus(w->o, w));
+    RM_TRY(choose_cores(w));
+    RM_TRY(open_run(w));
+    RM_TRY(gathered(w, 1, &w->base));
+    for (int32_t i = 0; i < w->count; i++) RM_TRY(add_row(w, w->n[i]));
+    return RM_OK;
+}
+
+static rm_status print_plan(const bench_options *o)
+{
+    sweep w = { .o = o };
+    RM_TRY(parse_gpus(o, &w));
+    RM_TRY(choose_cores(&w));
+    printf("%s scaling, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak", w.cores,
+           o->steps ? o->steps : BENCH_DEFAULT_STEPS, o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
+    for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
+    return RM_OK;
+}
+
+static rm_status scaling(const bench_options *o)
+{
+    json_t *ignored = NULL;
+    if (o->rank_result[0]) return bench_run_ranks(o, 1, 0, true, bench_scaling_rank, &ignored);
+    if (o->dry_run) return print_plan(o);
+    sweep w = { .o = o, .rows = json_array() };
+    bool reports = true;
+    rm_status st = bench_is_rank(o) ? inside_world(o, &w) : measure_all(&w);
+    if (bench_is_rank(o)) reports = json_array_size(w.rows) > 0;
+    if (st == RM_OK && reports) st = rm_store_run_end(w.store, w.run, 0);
+    if (st == RM_OK && reports && bench_table_wanted(o)) print_table(&w);
+    if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.environment, json_incref(w.rows));
+    json_decref(w.base);
+    json_decref(w.rows);
+    json_decref(w.config);
+    json_decref(w.environment);
+    rm_store_close(w.store);
+    return st;
+}
+
+static const char *const examples[] = {
+    "bench scaling --gpus 1,2,4,8,16",
+    "bench scaling --gpus 1,2 --data data/fashion-mnist --steps 20 --json scaling.json",
+    "bench scaling --gpus 1,2 --strong --batch 128 --data synthetic --px 64",
+    NULL,
+};
+const bench_command bench_cmd_scaling = {
+    .name = "scaling", .summary = "the same training on 1..N devices: images/s, efficiency, where the loss goes",
+    .usage = "bench scaling [--gpus LIST] [--strong] [options]", .examples = examples, .run = scaling,
+};

@@ -1,0 +1,211 @@
+#include "bench/session.h"
+#include "base/log.h"
+#include "bench/commands.h"
+#include "profiler/runinfo.h"
+#include "profiler/stats.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char embedded_data[] = "data/fashion-mnist";
+
+/* ---- options to facts */
+static rm_status apply_set(const char *text, rm_recipe *r)
+{
+    char *copy = strdup(text), *save = NULL;
+    if (!copy) return rm_fail(RM_E_NOMEM, "out of memory");
+    rm_status st = RM_OK;
+    for (char *word = strtok_r(copy, ",", &save); word && st == RM_OK; word = strtok_r(NULL, ",", &save)) {
+        char *eq = strchr(word, '=');
+        if (!eq) st = rm_fail(RM_E_ARG, "--set %s: expected KEY=VALUE", word);
+        else {
+            *eq = 0;
+            st = rm_recipe_set(r, word, eq + 1);
+        }
+    }
+    free(copy);
+    return st;
+}
+
+static rm_status load_recipe(const bench_options *o, const char *fallback, rm_recipe *out)
+{
+    const char *name = o->recipe && o->recipe[0] ? o->recipe : fallback;
+    RM_TRY(rm_recipe_load(name, out));
+    if (o->set && o->set[0]) RM_TRY(apply_set(o->set, out));
+    if (o->px) { /* one size for everything, evaluation in the recipe's proportion */
+        double ratio = (double)out->eval_resize / out->eval_px;
+        out->px = out->eval_px = o->px;
+        out->eval_resize = (int32_t)lround(ratio * o->px);
+        out->progressive[0] = 0;
+    }
+    return RM_OK;
+}
+
+static rm_status open_data(const bench_options *o, rm_dataset **out)
+{
+    const char *dir = o->data ? o->data : "";
+    *out = NULL;
+    if (!strcmp(dir, "synthetic")) return RM_OK;
+    if (!dir[0]) {
+        if (access(embedded_data, F_OK)) return RM_OK;
+        dir = embedded_data;
+    }
+    return rm_dataset_open(dir, NULL, out);
+}
+
+static rm_bad_policy parse_bad(const char *text)
+{
+    return !strcmp(text, "fail") ? RM_BAD_FAIL : !strcmp(text, "substitute") ? RM_BAD_SUBSTITUTE : RM_BAD_SKIP;
+}
+
+static rm_status choose_classes(const bench_options *o, bench_session *s)
+{
+    int32_t found = s->data ? (int32_t)rm_dataset_classes(s->data) : 0;
+    if (found && o->classes && o->classes != found)
+        return rm_fail(RM_E_ARG, "--classes %d disagrees with %s, which has %d", o->classes, rm_dataset_dir(s->data), found);
+    s->classes = found ? found : o->classes ? o->classes : 1000;
+    return RM_OK;
+}
+
+rm_status bench_session_plan(const bench_options *o, const char *default_recipe, bench_session *out)
+{
+    bench_session s = { .bad = parse_bad(o->bad_images ? o->bad_images : "skip") };
+    RM_TRY(load_recipe(o, default_recipe, &s.recipe));
+    RM_TRY(open_data(o, &s.data));
+    rm_status st = choose_classes(o, &s);
+    if (st != RM_OK) {
+        rm_dataset_close(s.data);
+        return st;
+    }
+    s.batch = o->batch ? o->batch : s.recipe.batch;
+    s.eval_batch = o->eval_batch ? o->eval_batch : s.batch;
+    *out = s;
+    return RM_OK;
+}
+
+static rm_status choose_dtype(const bench_options *o, bench_session *s)
+{
+    s->dtype = s->info.native_dtypes & (1u << RM_BF16) ? RM_BF16 : RM_F32;
+    if (!strcmp(s->info.device, "ref")) s->dtype = RM_F64;
+    if (o->dtype && o->dtype[0]) {
+        RM_TRY(rm_dtype_parse(o->dtype, &s->dtype));
+        if (!(s->info.dtypes & (1u << s->dtype)))
+            return rm_fail(RM_E_UNSUPPORTED, "device %s (%s) has no --dtype %s; bench info lists what it has", s->info.device, s->info.name, o->dtype);
+    }
+    /* ref computes in double whatever it is asked for */
+    if (!strcmp(s->info.device, "ref")) s->dtype = RM_F64;
+    return RM_OK;
+}
+
+rm_status bench_session_device(const bench_options *o, bench_session *s)
+{
+    rm_device_config dc = { .threads = o->threads, .deterministic = true };
+    rm_comm_config cc = { .timeout_s = o->comm_timeout_s > 0 ? o->comm_timeout_s : 60 };
+    RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
+    rm_device_get_info(s->device, &s->info);
+    RM_TRY(choose_dtype(o, s));
+    return rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm);
+}
+
+void bench_session_close(bench_session *s)
+{
+    rm_comm_close(s->comm);
+    rm_device_close(s->device);
+    rm_dataset_close(s->data);
+    memset(s, 0, sizeof *s);
+}
+
+rm_status bench_parse_list(const char *text, const char *option, int32_t *out, int32_t *out_n)
+{
+    int32_t n = 0;
+    const char *p = text;
+    for (;;) {
+        char *end;
+        errno = 0;
+        long v = strtol(p, &end, 10);
+        if (end == p || errno || v < 1 || v > 65536 || (*end && *end != ',') || n == BENCH_MAX_LIST)
+            return rm_fail(RM_E_ARG, "%s %s: expected numbers of 1 to 65536 separated by commas, at most %d of them", option, text, BENCH_MAX_LIST);
+        out[n++] = (int32_t)v;
+        if (!*end) break;
+        p = end + 1;
+    }
+    *out_n = n;
+    return RM_OK;
+}
+
+/* ---- results */
+json_t *bench_samples(const double *value, size_t n)
+{
+    json_t *a = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(a, bench_number(value[i]));
+    return a;
+}
+
+json_t *bench_time_json(const double *v, size_t n)
+{
+    return json_pack("{s:o, s:o, s:I, s:o, s:o}", "median", bench_number(rm_median(v, n)), "mad", bench_number(rm_mad(v, n)), "samples", (json_int_t)n,
+                     "min", bench_number(rm_quantile(v, n, 0)), "max", bench_number(rm_quantile(v, n, 1)));
+}
+
+json_t *bench_budget_json(const rm_step *sum, double step_s)
+{
+    double k = sum->step_ns ? step_s / (double)sum->step_ns : 0;
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "compute", k * (double)sum->compute_ns, "exposed_comm", k * (double)sum->comm_ns,
+                     "exposed_copy", k * (double)sum->copy_ns, "input_stall", k * (double)sum->input_ns, "host", k * (double)sum->host_ns, "idle", 0.0);
+}
+
+enum { MAX_METRICS = 32 };
+typedef struct { rm_samples s[MAX_METRICS]; size_t n; } metrics;
+
+static rm_status collect_samples(json_t *samples, metrics *m)
+{
+    const char *name;
+    json_t *a;
+    m->n = 0;
+    json_object_foreach(samples, name, a) {
+        if (m->n == MAX_METRICS) break;
+        size_t n = json_array_size(a);
+        double *v = malloc((n ? n : 1) * sizeof *v);
+        if (!v) return rm_fail(RM_E_NOMEM, "out of memory storing samples");
+        for (size_t i = 0; i < n; i++) {
+            const json_t *x = json_array_get(a, i);
+            v[i] = json_is_number(x) ? json_number_value(x) : NAN;
+        }
+        m->s[m->n++] = (rm_samples){ .metric = name, .unit = strstr(name, "_s") ? "s" : "", .value = v, .n = n };
+    }
+    return RM_OK;
+}
+
+rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json_t *result)
+{
+    metrics m;
+    json_t *row = json_object_get(result, "row");
+    const char *origin = json_string_value(json_object_get(row, "origin"));
+    rm_status st = collect_samples(json_object_get(result, "samples"), &m);
+    if (st == RM_OK) st = rm_store_result(store, run, key, origin ? origin : "measured", true, row, m.s, m.n);
+    for (size_t i = 0; i < m.n; i++) free((void *)(uintptr_t)m.s[i].value);
+    return st;
+}
+
+rm_status bench_store_run(const bench_command *command, const bench_options *o, const char *key, json_t *result)
+{
+    rm_store *store;
+    int64_t run;
+    char line[1024];
+    bench_reproduce(command, o, line, sizeof line);
+    json_t *config = bench_options_echo(command, o), *environment = bench_environment(o);
+    rm_status st = config && environment ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory storing the result");
+    if (st == RM_OK) st = rm_store_open(o->store && o->store[0] ? o->store : rm_store_default_path(), false, &store);
+    if (st == RM_OK) {
+        st = rm_store_run_begin(store, command->name, line, config, environment, &run);
+        if (st == RM_OK) st = bench_store_result(store, run, key, result);
+        if (st == RM_OK) st = rm_store_run_end(store, run, 0);
+        rm_store_close(store);
+    }
+    json_decref(config);
+    json_decref(environment);
+    return st;
+}

@@ -1,0 +1,52 @@
+/* Session: what the commands that run the network have in common: options turned into a recipe, a data set, a device, a
+ * communicator, and results into the store. */
+#ifndef RM_BENCH_SESSION_H
+#define RM_BENCH_SESSION_H
+#include "bench/bench.h"
+#include "model/train.h"
+#include "profiler/store.h"
+
+typedef struct bench_session {
+    rm_recipe      recipe;      /* with --set, --px, --epochs applied */
+    rm_dataset    *data;        /* NULL: synthetic */
+    rm_device     *device;
+    rm_device_info info;
+    rm_comm       *comm;
+    rm_dtype       dtype;
+    int32_t        batch, eval_batch, classes;
+    rm_bad_policy  bad;
+} bench_session;
+
+/* Everything but device and communicator: what a launcher needs to check the options before it starts ranks. */
+rm_status bench_session_plan(const bench_options *o, const char *default_recipe, bench_session *out) RM_CHECKED;
+/* Then device, type and communicator of this rank, pinned to its cores. */
+rm_status bench_session_device(const bench_options *o, bench_session *s) RM_CHECKED;
+void      bench_session_close(bench_session *s);
+
+/* "1,2,4" to numbers. Empty text gives the fallback list. At most 64 values of 1..65536, in the order given. */
+enum { BENCH_MAX_LIST = 64 };
+rm_status bench_parse_list(const char *text, const char *option, int32_t *out, int32_t *out_n) RM_CHECKED;
+
+/* A result on its way: {"row": {...}, "samples": {"step_s": [...]}}. Stored under `key`; the row is handed out for printing. */
+json_t   *bench_samples(const double *value, size_t n);
+rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json_t *result) RM_CHECKED;
+/* One-result commands: open the store, begin a run, add, end it. */
+rm_status bench_store_run(const bench_command *command, const bench_options *o, const char *key, json_t *result) RM_CHECKED;
+/* {median, mad, samples, min, max} of seconds; new reference. */
+json_t   *bench_time_json(const double *value, size_t n);
+/* Budget of `step` sums scaled to the median step: shares of the whole, so that the terms add up to it. */
+json_t   *bench_budget_json(const rm_step *sum, double step_s);
+
+/* Runs `body` on n ranks. In a rank process (started by us or by the user's own launcher), or for n == 1 with `inside`, it
+ * runs here; else n ranks of this command line are started, which come here again, and rank 0's result is read.
+ * *out is a new reference on the process that reports, NULL on the other ranks. `cores`: of each rank; 0: all. */
+typedef rm_status bench_rank_body(const bench_options *o, json_t **out);
+rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool inside, bench_rank_body *body, json_t **out) RM_CHECKED;
+/* This process is one rank of several, or was started by our launcher. */
+bool      bench_is_rank(const bench_options *o);
+/* Is --json to stdout taking the place of the table? */
+bool      bench_table_wanted(const bench_options *o);
+/* Cores of each device in a sweep whose largest N is `n_max`: the same at every N. RM_E_ARG when n_max devices do not fit
+ * and --oversubscribe was not given. */
+rm_status bench_cores_per_device(const bench_options *o, int32_t n_max, int32_t *out_cores) RM_CHECKED;
+#endif
