@@ -93,8 +93,9 @@ void rm_warn_once(const char *key, const char *fmt, ...)
 
 void rm_progress_begin(rm_progress *p, const char *what, const char *unit, uint64_t total)
 {
-    *p = (rm_progress){ .what = what, .unit = unit, .total = total, .start_ns = rm_now_ns(),
-                        .on = verbosity != RM_QUIET && own_rank <= 0 && isatty(STDERR_FILENO) };
+    *p = (rm_progress) {
+        .what = what, .unit = unit, .total = total, .start_ns = rm_now_ns(), .on = verbosity != RM_QUIET && own_rank <= 0 && isatty(STDERR_FILENO)
+    };
 }
 
 static void format_left(char *text, size_t size, const rm_progress *p, uint64_t done, double seconds)

@@ -24,14 +24,19 @@ static long long int_of(const json_t *o, const char *key) { return (long long)js
 
 static void topology(json_t *machine)
 {
-    static const struct { const char *key; hwloc_obj_type_t type; } row[] = {
-        { "packages", HWLOC_OBJ_PACKAGE }, { "cores", HWLOC_OBJ_CORE }, { "hardware_threads", HWLOC_OBJ_PU }, { "numa_nodes", HWLOC_OBJ_NUMANODE },
+    static const struct {
+        const char *key;
+        hwloc_obj_type_t type;
+    } row[] = {
+        { "packages", HWLOC_OBJ_PACKAGE },
+        { "cores", HWLOC_OBJ_CORE },
+        { "hardware_threads", HWLOC_OBJ_PU },
+        { "numa_nodes", HWLOC_OBJ_NUMANODE },
     };
     hwloc_topology_t t;
     if (hwloc_topology_init(&t) != 0) return;
     if (hwloc_topology_load(t) == 0)
-        for (size_t i = 0; i < RM_COUNT(row); i++)
-            json_object_set_new(machine, row[i].key, json_integer(hwloc_get_nbobjs_by_type(t, row[i].type)));
+        for (size_t i = 0; i < RM_COUNT(row); i++) json_object_set_new(machine, row[i].key, json_integer(hwloc_get_nbobjs_by_type(t, row[i].type)));
     hwloc_topology_destroy(t);
 }
 
@@ -125,10 +130,8 @@ static json_t *libraries_json(const json_t *devices, const json_t *comms)
     size_t i;
     const unsigned hwloc = hwloc_get_api_version();
     char version[32];
-    json_array_foreach(devices, i, part)
-        if (strcmp(text_of(part, "name"), "cpu") == 0) set_text(list, "compute", text_of(part, "library"));
-    json_array_foreach(comms, i, part)
-        if (strcmp(text_of(part, "name"), "mpi") == 0) set_text(list, "mpi", text_of(part, "library"));
+    json_array_foreach(devices, i, part) if (strcmp(text_of(part, "name"), "cpu") == 0) set_text(list, "compute", text_of(part, "library"));
+    json_array_foreach(comms, i, part) if (strcmp(text_of(part, "name"), "mpi") == 0) set_text(list, "mpi", text_of(part, "library"));
     snprintf(version, sizeof version, "hwloc API %u.%u.%u", hwloc >> 16, hwloc >> 8 & 255, hwloc & 255);
     set_text(list, "topology", version);
     set_text(list, "json", "Jansson " JANSSON_VERSION);
@@ -199,8 +202,7 @@ static void print_dtypes(const json_t *part)
 {
     size_t i;
     const json_t *v, *native = json_object_get(part, "native_dtypes");
-    json_array_foreach(json_object_get(part, "dtypes"), i, v)
-        printf(" %s%s", json_string_value(v), contains(native, json_string_value(v)) ? "" : "*");
+    json_array_foreach(json_object_get(part, "dtypes"), i, v) printf(" %s%s", json_string_value(v), contains(native, json_string_value(v)) ? "" : "*");
 }
 
 static void print_parts(const char *title, const json_t *list)
@@ -208,7 +210,8 @@ static void print_parts(const char *title, const json_t *list)
     size_t i;
     const json_t *part;
     printf("\n%s\n", title);
-    json_array_foreach(list, i, part) {
+    json_array_foreach(list, i, part)
+    {
         const bool usable = json_is_true(json_object_get(part, "usable"));
         const char *library = text_of(part, "library");
         printf("  %-5s %-8s %s", text_of(part, "name"), usable ? "ready" : "missing", text_of(part, "summary"));
@@ -232,13 +235,13 @@ static void print_all(const json_t *r)
     print_parts("Devices (* = emulated, slower than fp32)", json_object_get(r, "devices"));
     print_parts("Communicators", json_object_get(r, "communicators"));
     printf("\nLibraries\n");
-    json_object_foreach(json_object_get(r, "libraries"), key, v)
-        if (json_is_string(v)) printf("  %-14s %s\n", key, json_string_value(v));
+    json_object_foreach(json_object_get(r, "libraries"), key, v) if (json_is_string(v)) printf("  %-14s %s\n", key, json_string_value(v));
     printf("\nFiles and tools\n");
-    json_array_foreach(json_object_get(r, "files"), i, v) {
+    json_array_foreach(json_object_get(r, "files"), i, v)
+    {
         const bool present = json_is_true(json_object_get(v, "present"));
-        printf("  %-10s %-8s %s%s%s\n", text_of(v, "name"), present ? "ready" : "missing", text_of(v, "path"),
-               present || !text_of(v, "path")[0] ? "" : ": ", text_of(v, "reason"));
+        printf("  %-10s %-8s %s%s%s\n", text_of(v, "name"), present ? "ready" : "missing", text_of(v, "path"), present || !text_of(v, "path")[0] ? "" : ": ",
+               text_of(v, "reason"));
     }
 }
 
@@ -264,6 +267,9 @@ static rm_status run_info(const bench_options *o)
 
 static const char *const examples[] = { "bench info", "bench info --device cpu --json", NULL };
 const bench_command bench_cmd_info = {
-    .name = "info", .summary = "machine, devices, libraries and versions: what is usable, and what is missing and why",
-    .usage = "bench info [options]", .examples = examples, .run = run_info,
+    .name = "info",
+    .summary = "machine, devices, libraries and versions: what is usable, and what is missing and why",
+    .usage = "bench info [options]",
+    .examples = examples,
+    .run = run_info,
 };

@@ -172,8 +172,13 @@ static rm_status completion_fish(void)
 
 static rm_status run_completion(const bench_options *o)
 {
-    static const struct { const char *shell; rm_status (*print)(void); } row[] = {
-        { "bash", completion_bash }, { "zsh", completion_zsh }, { "fish", completion_fish },
+    static const struct {
+        const char *shell;
+        rm_status (*print)(void);
+    } row[] = {
+        { "bash", completion_bash },
+        { "zsh", completion_zsh },
+        { "fish", completion_fish },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++)
         if (strcmp(row[i].shell, o->arg[0]) == 0) return row[i].print();
@@ -200,15 +205,29 @@ static void man_option(const bench_option *row, const char *command)
     if (row->letter) printf("\\-%c\\fR, \\fB", row->letter);
     printf("\\-\\-%s", row->flags & BENCH_NEGATABLE ? "[no\\-]" : "");
     roff(row->name);
-    if (row->alias) { printf("\\fR, \\fB\\-\\-"); roff(row->alias); }
+    if (row->alias) {
+        printf("\\fR, \\fB\\-\\-");
+        roff(row->alias);
+    }
     printf("\\fR");
-    if (meta[0]) { printf(" \\fI"); roff(meta); printf("\\fR"); }
+    if (meta[0]) {
+        printf(" \\fI");
+        roff(meta);
+        printf("\\fR");
+    }
     putchar('\n');
     roff(row->help);
-    if (shown[0]) { printf(" (default: "); roff(shown); putchar(')'); }
+    if (shown[0]) {
+        printf(" (default: ");
+        roff(shown);
+        putchar(')');
+    }
     putchar('\n');
 }
-static void man_own_option(const bench_option *row, const char *command) { if (!(row->flags & BENCH_SHARED)) man_option(row, command); }
+static void man_own_option(const bench_option *row, const char *command)
+{
+    if (!(row->flags & BENCH_SHARED)) man_option(row, command);
+}
 
 static void man_command(const bench_command *c)
 {
@@ -255,7 +274,10 @@ static void markdown_option(const bench_option *row)
 
 static rm_status man_markdown(void)
 {
-    static const struct { const char *title; unsigned shared; } part[] = { { "Options that commands share", BENCH_SHARED }, { "Options of their own", 0 } };
+    static const struct {
+        const char *title;
+        unsigned shared;
+    } part[] = { { "Options that commands share", BENCH_SHARED }, { "Options of their own", 0 } };
     printf("## Options\n");
     for (size_t k = 0; k < RM_COUNT(part); k++) {
         printf("\n### %s\n\n| option | meaning | default | commands |\n|---|---|---|---|\n", part[k].title);
@@ -290,12 +312,23 @@ static rm_status run_man(const bench_options *o)
 }
 
 const bench_command bench_cmd_help = {
-    .name = "help", .summary = "prints the help of a command", .usage = "bench help [COMMAND]", .run = run_help, .hidden = true,
+    .name = "help",
+    .summary = "prints the help of a command",
+    .usage = "bench help [COMMAND]",
+    .run = run_help,
+    .hidden = true,
 };
 const bench_command bench_cmd_completion = {
-    .name = "completion", .summary = "prints the completion script for a shell", .usage = "bench completion bash|zsh|fish",
-    .run = run_completion, .hidden = true,
+    .name = "completion",
+    .summary = "prints the completion script for a shell",
+    .usage = "bench completion bash|zsh|fish",
+    .run = run_completion,
+    .hidden = true,
 };
 const bench_command bench_cmd_man = {
-    .name = "man", .summary = "prints the manual page", .usage = "bench man [markdown]", .run = run_man, .hidden = true,
+    .name = "man",
+    .summary = "prints the manual page",
+    .usage = "bench man [markdown]",
+    .run = run_man,
+    .hidden = true,
 };

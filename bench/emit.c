@@ -29,8 +29,8 @@ json_t *bench_environment(const bench_options *o)
     device_facts(o, &info);
     const char *mpi = rm_comm_mpi.available() == RM_OK ? rm_comm_mpi.library() : "";
     const rm_fact facts[] = {
-        { "device", info.device, 1 },          { "device_name", info.name, 1 }, { "device_library", info.library, 1 },
-        { "device_isa", info.isa, 1 },         { "comm_library", mpi, 1 },
+        { "device", info.device, 1 },  { "device_name", info.name, 1 }, { "device_library", info.library, 1 },
+        { "device_isa", info.isa, 1 }, { "comm_library", mpi, 1 },
     };
     return rm_runinfo_json(facts, RM_COUNT(facts));
 }

@@ -9,7 +9,7 @@ enum { HELP_COLUMNS = 100, HELP_INDENT = 30 };
 /* Prints words from column `at`, continuing lines at `indent`. */
 static void wrap(const char *text, size_t at, size_t indent)
 {
-    for (const char *p = text; *p; ) {
+    for (const char *p = text; *p;) {
         const size_t n = strcspn(p, " ");
         if (at > indent && at + 1 + n > HELP_COLUMNS) {
             printf("\n%*s", (int)indent, "");

@@ -45,7 +45,7 @@ const bench_words *bench_words_of(const char *command)
 /* Levenshtein distance; words over 31 letters count as far. */
 static size_t distance(const char *a, const char *b)
 {
-    size_t row[32], n = strlen(a), m = strlen(b);
+    size_t row[32] = { 0 }, n = strlen(a), m = strlen(b);
     if (n > 31 || m > 31) return 99;
     for (size_t j = 0; j <= m; j++) row[j] = j;
     for (size_t i = 1; i <= n; i++) {
@@ -69,7 +69,10 @@ const char *bench_nearest(const char *word, const char *(*name)(void *ctx, size_
     for (size_t i = 0; i < n; i++) {
         const char *candidate = name(ctx, i);
         const size_t d = candidate ? distance(word, candidate) : 99;
-        if (d < best_distance) { best_distance = d; best = candidate; }
+        if (d < best_distance) {
+            best_distance = d;
+            best = candidate;
+        }
     }
     return best;
 }
@@ -138,8 +141,13 @@ static rm_status set_int_choice(const bench_option *row, const char *text, void 
 }
 
 static rm_status (*const setters[])(const bench_option *row, const char *text, void *out) = {
-    [BENCH_INT] = set_int, [BENCH_I64] = set_i64, [BENCH_DOUBLE] = set_double, [BENCH_STRING] = set_string,
-    [BENCH_CHOICE] = set_choice, [BENCH_INT_CHOICE] = set_int_choice, [BENCH_OPTIONAL_FILE] = set_string,
+    [BENCH_INT] = set_int,
+    [BENCH_I64] = set_i64,
+    [BENCH_DOUBLE] = set_double,
+    [BENCH_STRING] = set_string,
+    [BENCH_CHOICE] = set_choice,
+    [BENCH_INT_CHOICE] = set_int_choice,
+    [BENCH_OPTIONAL_FILE] = set_string,
 };
 
 /* Defaults are not range-checked: "-1" or "0" mean "not given" where the range begins above. */
@@ -149,10 +157,13 @@ static void set_default(const bench_option *row, bench_options *o)
     const char *text = row->fallback ? row->fallback : "";
     switch (row->kind) {
     case BENCH_FLAG: *(bool *)at = false; break;
-    case BENCH_INT: case BENCH_INT_CHOICE: *(int32_t *)at = (int32_t)strtol(text, NULL, 10); break;
+    case BENCH_INT:
+    case BENCH_INT_CHOICE: *(int32_t *)at = (int32_t)strtol(text, NULL, 10); break;
     case BENCH_I64: *(int64_t *)at = strtoll(text, NULL, 10); break;
     case BENCH_DOUBLE: *(double *)at = strtod(text, NULL); break;
-    case BENCH_STRING: case BENCH_CHOICE: case BENCH_OPTIONAL_FILE: *(const char **)at = text; break;
+    case BENCH_STRING:
+    case BENCH_CHOICE:
+    case BENCH_OPTIONAL_FILE: *(const char **)at = text; break;
     }
 }
 
@@ -166,8 +177,16 @@ static bench_options defaults(void)
 
 /* ---- parsing */
 
-typedef struct cursor { const bench_command *command; int i, argc; char **argv; bench_options *o; } cursor;
-typedef struct match { const bench_option *row; bool negated; } match;
+typedef struct cursor {
+    const bench_command *command;
+    int i, argc;
+    char **argv;
+    bench_options *o;
+} cursor;
+typedef struct match {
+    const bench_option *row;
+    bool negated;
+} match;
 
 static bool same(const char *name, const char *word, size_t n) { return name && strncmp(name, word, n) == 0 && name[n] == '\0'; }
 
@@ -178,7 +197,7 @@ static match find_long(const char *command, const char *word, size_t n)
         const bench_option *row = &bench_option_rows[i];
         const bool no = (row->flags & BENCH_NEGATABLE) && n > 3 && strncmp(word, "no-", 3) == 0 && same(row->name, word + 3, n - 3);
         if (!no && !same(row->name, word, n) && !same(row->alias, word, n)) continue;
-        m = (match){ row, no };
+        m = (match) { row, no };
         if (bench_option_takes(row, command)) break;
     }
     return m;
@@ -187,8 +206,8 @@ static match find_long(const char *command, const char *word, size_t n)
 static match find_letter(char letter)
 {
     for (size_t i = 0; i < bench_option_count; i++)
-        if (bench_option_rows[i].letter == letter) return (match){ &bench_option_rows[i], false };
-    return (match){ NULL, false };
+        if (bench_option_rows[i].letter == letter) return (match) { &bench_option_rows[i], false };
+    return (match) { NULL, false };
 }
 
 static const char *own_option_name(void *ctx, size_t i)
@@ -222,7 +241,10 @@ static rm_status not_for_this_command(const cursor *c, const bench_option *row)
 static rm_status option_value(cursor *c, const bench_option *row, const char *attached, const char **out_text)
 {
     const char *next = c->i + 1 < c->argc ? c->argv[c->i + 1] : NULL;
-    if (attached) { *out_text = attached; return RM_OK; }
+    if (attached) {
+        *out_text = attached;
+        return RM_OK;
+    }
     if (row->kind == BENCH_OPTIONAL_FILE) {
         const bool is_file = next && (next[0] != '-' || next[1] == '\0');
         *out_text = is_file ? next : "-";
@@ -249,6 +271,7 @@ static rm_status take_option(cursor *c, match m, const char *attached)
     if (!bench_option_takes(row, c->command->name)) return not_for_this_command(c, row);
     if (row->kind == BENCH_FLAG) return take_flag(row, attached, m.negated, c->o);
     RM_TRY(option_value(c, row, attached, &text));
+    RM_ASSERT(text);
     if (!text[0]) return rm_fail(RM_E_ARG, "--%s is empty; it wants %s", row->name, bench_option_metavar(row));
     RM_TRY(setters[row->kind](row, text, field(c->o, row->offset)));
     if (row->given) *(bool *)field(c->o, row->given) = true;
@@ -281,8 +304,7 @@ static rm_status check_words(const bench_command *command, const bench_options *
 {
     const bench_words *w = bench_words_of(command->name);
     if (o->help) return RM_OK;
-    if (o->n_arg > w->max && w->max == 0)
-        return rm_fail(RM_E_ARG, "unexpected word '%s'; bench %s takes options only (try --help)", o->arg[0], command->name);
+    if (o->n_arg > w->max && w->max == 0) return rm_fail(RM_E_ARG, "unexpected word '%s'; bench %s takes options only (try --help)", o->arg[0], command->name);
     if (o->n_arg > w->max) return rm_fail(RM_E_ARG, "too many words, from '%s' on; it takes %s", o->arg[w->max], w->shown);
     if (o->n_arg < w->min) return rm_fail(RM_E_ARG, "something is missing: it takes %s (try --help)", w->shown);
     if (o->quiet && o->verbose) return rm_fail(RM_E_ARG, "--quiet and --verbose exclude each other");
@@ -318,11 +340,13 @@ static bool is_default(const bench_option *row, const bench_options *o, const be
     const void *a = field_const(o, row->offset), *b = field_const(d, row->offset);
     switch (row->kind) {
     case BENCH_FLAG: return *(const bool *)a == *(const bool *)b;
-    case BENCH_INT: case BENCH_INT_CHOICE: return *(const int32_t *)a == *(const int32_t *)b;
+    case BENCH_INT:
+    case BENCH_INT_CHOICE: return *(const int32_t *)a == *(const int32_t *)b;
     case BENCH_I64: return *(const int64_t *)a == *(const int64_t *)b;
     case BENCH_DOUBLE: return memcmp(a, b, sizeof(double)) == 0;
     case BENCH_OPTIONAL_FILE: return !*(const bool *)field_const(o, row->given);
-    case BENCH_STRING: case BENCH_CHOICE: break;
+    case BENCH_STRING:
+    case BENCH_CHOICE: break;
     }
     const char *s = *(const char *const *)a, *t = *(const char *const *)b;
     return strcmp(s ? s : "", t) == 0;
@@ -333,10 +357,13 @@ static json_t *value_json(const bench_option *row, const bench_options *o)
     const void *at = field_const(o, row->offset);
     switch (row->kind) {
     case BENCH_FLAG: return json_boolean(*(const bool *)at);
-    case BENCH_INT: case BENCH_INT_CHOICE: return json_integer(*(const int32_t *)at);
+    case BENCH_INT:
+    case BENCH_INT_CHOICE: return json_integer(*(const int32_t *)at);
     case BENCH_I64: return json_integer(*(const int64_t *)at);
     case BENCH_DOUBLE: return bench_number(*(const double *)at);
-    case BENCH_STRING: case BENCH_CHOICE: case BENCH_OPTIONAL_FILE: break;
+    case BENCH_STRING:
+    case BENCH_CHOICE:
+    case BENCH_OPTIONAL_FILE: break;
     }
     const char *text = *(const char *const *)at;
     json_t *v = json_string(text);
@@ -352,7 +379,8 @@ json_t *bench_options_echo(const bench_command *command, const bench_options *o)
         char key[40];
         if ((row->flags & BENCH_TALK) || !bench_option_takes(row, command->name) || is_default(row, o, &d)) continue;
         snprintf(key, sizeof key, "%s", row->name);
-        for (char *p = key; *p; p++) if (*p == '-') *p = '_';
+        for (char *p = key; *p; p++)
+            if (*p == '-') *p = '_';
         json_object_set_new(config, key, value_json(row, o));
     }
     if (o->n_arg == 0) return config;
@@ -365,7 +393,10 @@ json_t *bench_options_echo(const bench_command *command, const bench_options *o)
     return config;
 }
 
-typedef struct sink { char *text; size_t size, used; } sink;
+typedef struct sink {
+    char *text;
+    size_t size, used;
+} sink;
 
 static void put(sink *s, const char *text, size_t n)
 {
@@ -377,7 +408,10 @@ static void put(sink *s, const char *text, size_t n)
 static void put_word(sink *s, const char *word)
 {
     static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:=@%+-";
-    if (word[0] && strspn(word, safe) == strlen(word)) { put(s, word, strlen(word)); return; }
+    if (word[0] && strspn(word, safe) == strlen(word)) {
+        put(s, word, strlen(word));
+        return;
+    }
     put(s, "'", 1);
     for (const char *p = word; *p; p++) *p == '\'' ? put(s, "'\\''", 4) : put(s, p, 1);
     put(s, "'", 1);
@@ -398,10 +432,13 @@ static void put_value(sink *s, const bench_option *row, const bench_options *o)
     char number[40] = "";
     switch (row->kind) {
     case BENCH_FLAG: return;
-    case BENCH_INT: case BENCH_INT_CHOICE: snprintf(number, sizeof number, " %d", *(const int32_t *)at); break;
+    case BENCH_INT:
+    case BENCH_INT_CHOICE: snprintf(number, sizeof number, " %d", *(const int32_t *)at); break;
     case BENCH_I64: snprintf(number, sizeof number, " %lld", (long long)*(const int64_t *)at); break;
     case BENCH_DOUBLE: print_double(number, sizeof number, *(const double *)at); break;
-    case BENCH_STRING: case BENCH_CHOICE: case BENCH_OPTIONAL_FILE:
+    case BENCH_STRING:
+    case BENCH_CHOICE:
+    case BENCH_OPTIONAL_FILE:
         put(s, " ", 1);
         put_word(s, *(const char *const *)at);
         return;

@@ -2,7 +2,7 @@
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wformat=2
                     -Wno-unused-parameter -ffp-contract=on -fno-math-errno)
 if(RM_WERROR)
-  add_compile_options(-Werror)
+  add_compile_options(-Werror -Wno-error=maybe-uninitialized) # a guess of the optimiser, another one in every gcc
 endif()
 if(RM_SANITIZE)
   add_compile_options(-fsanitize=${RM_SANITIZE} -fno-sanitize-recover=all)

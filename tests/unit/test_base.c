@@ -3,15 +3,15 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/status.h"
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -21,10 +21,13 @@
 
 static void exit_codes_are_those_of_the_manual(void **state)
 {
-    static const struct { rm_status status; int code; } row[] = {
-        { RM_OK, 0 }, { RM_E_REGRESSED, 1 }, { RM_E_ARG, 2 }, { RM_E_FORMAT, 2 }, { RM_E_IO, 2 }, { RM_E_UNSUPPORTED, 2 }, { RM_E_NUMERIC, 2 },
-        { RM_E_DEVICE, 2 }, { RM_E_INCONCLUSIVE, 3 }, { RM_E_NO_BASELINE, 4 }, { RM_E_NOMEM, 5 }, { RM_E_NOSPACE, 5 }, { RM_E_PEER, 6 }, { RM_E_PARTIAL, 7 },
-        { RM_E_INTERRUPTED, 130 },
+    static const struct {
+        rm_status status;
+        int code;
+    } row[] = {
+        { RM_OK, 0 },        { RM_E_REGRESSED, 1 }, { RM_E_ARG, 2 },           { RM_E_FORMAT, 2 },      { RM_E_IO, 2 },    { RM_E_UNSUPPORTED, 2 },
+        { RM_E_NUMERIC, 2 }, { RM_E_DEVICE, 2 },    { RM_E_INCONCLUSIVE, 3 },  { RM_E_NO_BASELINE, 4 }, { RM_E_NOMEM, 5 }, { RM_E_NOSPACE, 5 },
+        { RM_E_PEER, 6 },    { RM_E_PARTIAL, 7 },   { RM_E_INTERRUPTED, 130 },
     };
     assert_int_equal(RM_COUNT(row), RM_STATUS_COUNT);
     for (size_t i = 0; i < RM_COUNT(row); i++) assert_int_equal(rm_exit_code(row[i].status, 0), row[i].code);
@@ -45,7 +48,10 @@ static void fail_records_the_cause_and_may_quote_itself(void **state)
 
 static void errno_chooses_the_code(void **state)
 {
-    static const struct { int number; rm_status status; } row[] = { { ENOSPC, RM_E_NOSPACE }, { EDQUOT, RM_E_NOSPACE }, { ENOMEM, RM_E_NOMEM }, { EACCES, RM_E_IO } };
+    static const struct {
+        int number;
+        rm_status status;
+    } row[] = { { ENOSPC, RM_E_NOSPACE }, { EDQUOT, RM_E_NOSPACE }, { ENOMEM, RM_E_NOMEM }, { EACCES, RM_E_IO } };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
         errno = row[i].number;
         assert_int_equal(rm_fail_errno("cannot write %s", "f"), row[i].status);
@@ -88,7 +94,9 @@ static void a_bug_aborts(void **state)
 /* philox4x32 10 rounds, from kat_vectors of Random123 (Salmon et al.). */
 static void philox_known_answers(void **state)
 {
-    static const struct { uint32_t counter[4], key[2], answer[4]; } row[] = {
+    static const struct {
+        uint32_t counter[4], key[2], answer[4];
+    } row[] = {
         { { 0, 0, 0, 0 }, { 0, 0 }, { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 } },
         { { 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff }, { 0xffffffff, 0xffffffff }, { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd } },
         { { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 }, { 0xa4093822, 0x299f31d0 }, { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } },
@@ -124,9 +132,12 @@ static void unit_and_normal_have_their_moments(void **state)
     for (int i = 0; i < N; i++) {
         const double u = rm_rng_unit(&r), z = rm_rng_normal(&r);
         assert_true(u >= 0 && u < 1 && isfinite(z));
-        sum += u; sum_n += z; squares_n += z * z; tail += fabs(z) > 1.959964;
+        sum += u;
+        sum_n += z;
+        squares_n += z * z;
+        tail += fabs(z) > 1.959964;
     }
-    assert_true(fabs(sum / N - 0.5) < 0.004);         /* six standard errors and more */
+    assert_true(fabs(sum / N - 0.5) < 0.004); /* six standard errors and more */
     assert_true(fabs(sum_n / N) < 0.014);
     assert_true(fabs(squares_n / N - 1) < 0.02);
     assert_true(fabs(tail / N - 0.05) < 0.003);
@@ -212,11 +223,17 @@ static void the_clock_goes_forward(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exit_codes_are_those_of_the_manual), cmocka_unit_test(fail_records_the_cause_and_may_quote_itself),
-        cmocka_unit_test(errno_chooses_the_code), cmocka_unit_test(the_cause_is_the_threads_own), cmocka_unit_test(a_bug_aborts),
-        cmocka_unit_test(philox_known_answers), cmocka_unit_test(streams_repeat_and_differ),
-        cmocka_unit_test(unit_and_normal_have_their_moments), cmocka_unit_test(below_is_even_and_in_range),
-        cmocka_unit_test(the_log_keeps_to_its_verbosity), cmocka_unit_test(the_clock_goes_forward),
+        cmocka_unit_test(exit_codes_are_those_of_the_manual),
+        cmocka_unit_test(fail_records_the_cause_and_may_quote_itself),
+        cmocka_unit_test(errno_chooses_the_code),
+        cmocka_unit_test(the_cause_is_the_threads_own),
+        cmocka_unit_test(a_bug_aborts),
+        cmocka_unit_test(philox_known_answers),
+        cmocka_unit_test(streams_repeat_and_differ),
+        cmocka_unit_test(unit_and_normal_have_their_moments),
+        cmocka_unit_test(below_is_even_and_in_range),
+        cmocka_unit_test(the_log_keeps_to_its_verbosity),
+        cmocka_unit_test(the_clock_goes_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

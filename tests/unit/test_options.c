@@ -1,18 +1,23 @@
 /* The option rows and their parser: every kind, every way to write a value, ranges, messages, echo and reproduce. */
 #include "bench/commands.h"
 #include "bench/options.h"
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_WORDS = 24 };
-typedef struct line { char text[1024]; char *argv[MOST_WORDS]; int argc; bench_options o; } line;
+typedef struct line {
+    char text[1024];
+    char *argv[MOST_WORDS];
+    int argc;
+    bench_options o;
+} line;
 
 /* Parses `words`, separated by blanks, as options of `command`. */
 static rm_status parse(line *l, const char *command, const char *words)
@@ -76,7 +81,9 @@ static void values_come_attached_or_as_the_next_word(void **state)
 
 static void json_takes_a_file_or_none(void **state)
 {
-    static const struct { const char *words, *file; } row[] = {
+    static const struct {
+        const char *words, *file;
+    } row[] = {
         { "--json", "-" }, { "--json -", "-" }, { "--json f.json", "f.json" }, { "--json=f.json", "f.json" }, { "--json -q", "-" }, { "--json --px 64", "-" },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
@@ -112,7 +119,9 @@ static void words_letters_and_the_double_dash(void **state)
 
 static void what_is_wrong_is_said(void **state)
 {
-    static const struct { const char *command, *words, *message; } row[] = {
+    static const struct {
+        const char *command, *words, *message;
+    } row[] = {
         { "train", "--stpes 3", "did you mean --steps?" },
         { "train", "--epoch 3", "--epoch is not an option of bench train; it belongs to: input" },
         { "train", "--frobnicate", "bench train --help" },
@@ -187,7 +196,9 @@ static void echo_and_reproduce(void **state)
 
 static void reproduce_round_trips(void **state)
 {
-    static const struct { const char *command, *words; } row[] = {
+    static const struct {
+        const char *command, *words;
+    } row[] = {
         { "scaling", "--gpus 1,2 --strong --px 64 --seed 9007199254740993 --comm-timeout 0.25 --inject straggler=20ms@rank1" },
         { "step", "--lr 0.30000000000000004 --depth 152 --decay-bn --bn-eps 1e-3" },
         { "infer", "a b c --topk 2" },
@@ -231,11 +242,16 @@ static void the_rows_make_sense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_those_of_the_rows), cmocka_unit_test(values_come_attached_or_as_the_next_word),
-        cmocka_unit_test(json_takes_a_file_or_none), cmocka_unit_test(words_letters_and_the_double_dash),
-        cmocka_unit_test(what_is_wrong_is_said), cmocka_unit_test(outputs_are_set_only_on_success),
-        cmocka_unit_test(the_store_comes_from_the_environment), cmocka_unit_test(echo_and_reproduce),
-        cmocka_unit_test(reproduce_round_trips), cmocka_unit_test(the_rows_make_sense),
+        cmocka_unit_test(defaults_are_those_of_the_rows),
+        cmocka_unit_test(values_come_attached_or_as_the_next_word),
+        cmocka_unit_test(json_takes_a_file_or_none),
+        cmocka_unit_test(words_letters_and_the_double_dash),
+        cmocka_unit_test(what_is_wrong_is_said),
+        cmocka_unit_test(outputs_are_set_only_on_success),
+        cmocka_unit_test(the_store_comes_from_the_environment),
+        cmocka_unit_test(echo_and_reproduce),
+        cmocka_unit_test(reproduce_round_trips),
+        cmocka_unit_test(the_rows_make_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

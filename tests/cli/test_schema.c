@@ -1,0 +1,240 @@
+/* Real output against docs/json-schema: a checker of the keywords that those schemas use, itself tested first. */
+#include "bench/commands.h"
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the checker: "" or where and why a value does not fit */
+
+typedef struct fault {
+    char text[400];
+} fault;
+static bool fits(const json_t *schema, const json_t *v, const char *at, fault *f);
+
+static bool wrong(fault *f, const char *at, const char *what, const char *detail)
+{
+    snprintf(f->text, sizeof f->text, "%s: %s %s", at[0] ? at : "(root)", what, detail);
+    return false;
+}
+
+static bool is_type(const char *type, const json_t *v)
+{
+    static const char *const name[] = { [JSON_OBJECT] = "object", [JSON_ARRAY] = "array",  [JSON_STRING] = "string", [JSON_INTEGER] = "integer",
+                                        [JSON_REAL] = "number",   [JSON_TRUE] = "boolean", [JSON_FALSE] = "boolean", [JSON_NULL] = "null" };
+    return !strcmp(type, name[json_typeof(v)]) || (json_is_integer(v) && !strcmp(type, "number"));
+}
+
+static bool type_fits(const json_t *type, const json_t *v, const char *at, fault *f)
+{
+    size_t i;
+    const json_t *one;
+    if (json_is_string(type)) return is_type(json_string_value(type), v) || wrong(f, at, "is not of type", json_string_value(type));
+    json_array_foreach(type, i, one) if (is_type(json_string_value(one), v)) return true;
+    return wrong(f, at, "is of none of the types", "allowed");
+}
+
+static bool required_fits(const json_t *list, const json_t *v, const char *at, fault *f)
+{
+    size_t i;
+    const json_t *key;
+    json_array_foreach(list, i, key) if (json_is_object(v) && !json_object_get(v, json_string_value(key))) return wrong(f, at, "lacks the key",
+                                                                                                                        json_string_value(key));
+    return true;
+}
+
+static bool properties_fit(const json_t *schema, const json_t *v, const char *at, fault *f)
+{
+    const json_t *properties = json_object_get(schema, "properties"), *others = json_object_get(schema, "additionalProperties");
+    const char *key;
+    json_t *member;
+    json_object_foreach((json_t *)(uintptr_t)v, key, member)
+    {
+        char where[300];
+        snprintf(where, sizeof where, "%s.%s", at, key);
+        const json_t *own = json_object_get(properties, key);
+        if (own && !fits(own, member, where, f)) return false;
+        if (!own && json_is_false(others)) return wrong(f, where, "is not", "allowed");
+        if (!own && json_is_object(others) && !fits(others, member, where, f)) return false;
+    }
+    return true;
+}
+
+static bool items_fit(const json_t *items, const json_t *v, const char *at, fault *f)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(v, i, item)
+    {
+        char where[300];
+        snprintf(where, sizeof where, "%s[%zu]", at, i);
+        if (!fits(items, item, where, f)) return false;
+    }
+    return true;
+}
+
+static bool limits_fit(const json_t *s, const json_t *v, const char *at, fault *f)
+{
+    const json_t *least = json_object_get(s, "minimum"), *most = json_object_get(s, "maximum"), *length = json_object_get(s, "minLength");
+    const json_t *count = json_object_get(s, "minItems");
+    if (least && json_is_number(v) && json_number_value(v) < json_number_value(least)) return wrong(f, at, "is below", "the minimum");
+    if (most && json_is_number(v) && json_number_value(v) > json_number_value(most)) return wrong(f, at, "is above", "the maximum");
+    if (length && json_is_string(v) && strlen(json_string_value(v)) < (size_t)json_integer_value(length)) return wrong(f, at, "is too", "short");
+    if (count && json_is_array(v) && json_array_size(v) < (size_t)json_integer_value(count)) return wrong(f, at, "has too few", "items");
+    return true;
+}
+
+static bool values_fit(const json_t *s, const json_t *v, const char *at, fault *f)
+{
+    const json_t *constant = json_object_get(s, "const"), *list = json_object_get(s, "enum"), *one;
+    size_t i;
+    if (constant && !json_equal(constant, v)) return wrong(f, at, "is not the", "constant");
+    if (!list) return true;
+    json_array_foreach(list, i, one) if (json_equal(one, v)) return true;
+    return wrong(f, at, "is none of the", "values");
+}
+
+static bool combinations_fit(const json_t *s, const json_t *v, const char *at, fault *f)
+{
+    const json_t *all = json_object_get(s, "allOf"), *any = json_object_get(s, "anyOf"), *condition = json_object_get(s, "if"), *one;
+    size_t i;
+    fault ignored;
+    json_array_foreach(all, i, one) if (!fits(one, v, at, f)) return false;
+    bool one_fits = !any;
+    json_array_foreach(any, i, one) one_fits = one_fits || fits(one, v, at, f);
+    if (!one_fits) return false;
+    if (!condition) return true;
+    const json_t *branch = json_object_get(s, fits(condition, v, at, &ignored) ? "then" : "else");
+    return !branch || fits(branch, v, at, f);
+}
+
+static bool fits(const json_t *s, const json_t *v, const char *at, fault *f)
+{
+    const json_t *type = json_object_get(s, "type"), *items = json_object_get(s, "items");
+    if (type && !type_fits(type, v, at, f)) return false;
+    if (!required_fits(json_object_get(s, "required"), v, at, f) || !values_fit(s, v, at, f) || !limits_fit(s, v, at, f)) return false;
+    if (json_is_object(v) && !properties_fit(s, v, at, f)) return false;
+    if (items && json_is_array(v) && !items_fit(items, v, at, f)) return false;
+    return combinations_fit(s, v, at, f);
+}
+
+/* ---- helpers */
+
+static json_t *load(const char *path)
+{
+    json_error_t e;
+    json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
+    if (!j) fail_msg("%s: line %d: %s", path, e.line, e.text);
+    return j;
+}
+
+static json_t *schema_of(const char *name)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/docs/json-schema/%s.json", RM_SOURCE_DIR, name);
+    return load(path);
+}
+
+/* Runs bench and checks its JSON against the envelope, every row against `row_schema`; hands the object out. */
+static json_t *checked(const char *words, const char *row_schema, size_t rows)
+{
+    char command[2048];
+    fault f = { "" };
+    snprintf(command, sizeof command, "'%s' %s -q --store schema_test.db --json schema_test.json > schema_test.out", RM_BENCH, words);
+    const int rc = system(command);
+    if (rc != 0) fail_msg("%s: exit status %d", command, rc);
+    json_t *out = load("schema_test.json"), *envelope = schema_of("envelope"), *row = row_schema ? schema_of(row_schema) : NULL,
+           *results = json_object_get(out, "results");
+    if (!fits(envelope, out, "", &f)) fail_msg("bench %s: %s", words, f.text);
+    assert_int_equal(json_array_size(results), rows);
+    for (size_t i = 0; row && i < rows; i++)
+        if (!fits(row, json_array_get(results, i), "", &f)) fail_msg("bench %s, row %zu: %s", words, i, f.text);
+    json_decref(envelope);
+    json_decref(row);
+    remove("schema_test.json");
+    remove("schema_test.out");
+    remove("schema_test.db");
+    return out;
+}
+
+static void the_checker_can_fail(void **state)
+{
+    static const struct {
+        const char *schema, *value;
+        bool fits;
+    } row[] = {
+        { "{\"type\":\"number\"}", "1", true },
+        { "{\"type\":\"integer\"}", "1.5", false },
+        { "{\"type\":[\"number\",\"null\"]}", "null", true },
+        { "{\"type\":[\"number\",\"null\"]}", "\"x\"", false },
+        { "{\"required\":[\"a\"]}", "{\"b\":1}", false },
+        { "{\"properties\":{\"a\":{\"minimum\":0}}}", "{\"a\":-1}", false },
+        { "{\"additionalProperties\":false,\"properties\":{\"a\":{}}}", "{\"b\":1}", false },
+        { "{\"items\":{\"type\":\"string\"}}", "[\"a\",1]", false },
+        { "{\"enum\":[\"a\",\"b\"]}", "\"c\"", false },
+        { "{\"const\":\"a\"}", "\"a\"", true },
+        { "{\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"b\":1}", true },
+        { "{\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"c\":1}", false },
+        { "{\"if\":{\"properties\":{\"a\":{\"type\":\"null\"}}},\"then\":{\"required\":[\"why\"]}}", "{\"a\":null}", false },
+        { "{\"if\":{\"properties\":{\"a\":{\"type\":\"null\"}}},\"then\":{\"required\":[\"why\"]}}", "{\"a\":1}", true },
+        { "{\"if\":{\"const\":1},\"else\":{\"type\":\"null\"}}", "2", false },
+        { "{\"minLength\":1}", "\"\"", false },
+        { "{\"minItems\":1}", "[]", false },
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        fault f = { "" };
+        json_t *schema = json_loads(row[i].schema, 0, NULL), *value = json_loads(row[i].value, JSON_DECODE_ANY, NULL);
+        if (fits(schema, value, "", &f) != row[i].fits) fail_msg("%s against %s: not as expected (%s)", row[i].value, row[i].schema, f.text);
+        json_decref(schema);
+        json_decref(value);
+    }
+}
+
+/* ---- commands. The null device computes nothing, so that this takes seconds; shapes and keys are those of the others. */
+
+static void info(void **state) { json_decref(checked("info", NULL, 1)); }
+
+static void layers(void **state)
+{
+    json_t *out = checked("layers --device null --px 32 --batch 2 --steps 3 --warmup 0", "layers", 1),
+           *row = json_array_get(json_object_get(out, "results"), 0), *layer;
+    double sum = 0;
+    size_t i;
+    json_array_foreach(json_object_get(row, "layers"), i, layer) sum += json_number_value(json_object_get(layer, "time_s"));
+    const double step = json_number_value(json_object_get(row, "step_s"));
+    assert_true(step > 0 && sum > step * 0.999999 && sum < step * 1.000001);
+    json_decref(out);
+}
+
+static void train(void **state) { json_decref(checked("train --device null --data synthetic --classes 10 --px 32 --batch 2 --steps 4", "train", 1)); }
+
+static void scaling(void **state)
+{
+    json_t *out = checked("scaling --device null --data synthetic --gpus 1,1000 --px 32 --batch 2 --steps 4 --warmup 1", "scaling", 2), *row;
+    size_t i;
+    json_array_foreach(json_object_get(out, "results"), i, row)
+    {
+        const json_t *budget = json_object_get(row, "budget_s");
+        const char *key;
+        json_t *term;
+        double sum = 0, median = json_number_value(json_object_get(json_object_get(row, "step_s"), "median"));
+        json_object_foreach((json_t *)(uintptr_t)budget, key, term) sum += json_number_value(term);
+        assert_true(sum >= median * 0.98 && sum <= median * 1.02);
+    }
+    row = json_array_get(json_object_get(out, "results"), 1);
+    assert_int_equal(json_integer_value(json_object_get(row, "ranks")), 1000);
+    assert_string_equal(json_string_value(json_object_get(row, "origin")), "not_measured");
+    json_decref(out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
