@@ -2,7 +2,8 @@
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wformat=2
                     -Wno-unused-parameter -ffp-contract=on -fno-math-errno)
 if(RM_WERROR)
-  add_compile_options(-Werror -Wno-error=maybe-uninitialized) # a guess of the optimiser, another one in every gcc
+  # maybe-uninitialized is a guess of gcc's optimiser, another one in every version.
+  add_compile_options(-Werror $<$<C_COMPILER_ID:GNU>:-Wno-error=maybe-uninitialized>)
 endif()
 if(RM_SANITIZE)
   add_compile_options(-fsanitize=${RM_SANITIZE} -fno-sanitize-recover=all)

@@ -1,10 +1,10 @@
 /* Real output against docs/json-schema: a checker of the keywords that those schemas use, itself tested first. */
 #include "bench/commands.h"
-#include <cmocka.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <setjmp.h>
 #include <stdint.h>
+#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

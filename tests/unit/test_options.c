@@ -1,12 +1,12 @@
 /* The option rows and their parser: every kind, every way to write a value, ranges, messages, echo and reproduce. */
 #include "bench/commands.h"
 #include "bench/options.h"
-#include <cmocka.h>
-#include <math.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <setjmp.h>
 #include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
