@@ -150,6 +150,19 @@ static void free_block(rp_block *b)
     free(b->alt);
 }
 
+void rp_doc_append(rp_doc *d, rp_doc *from)
+{
+    d->failed |= from->failed;
+    for (size_t i = 0; i < from->n && !d->failed; i++) {
+        void *array = d->block;
+        bool ok = grow(d, &array, &d->room, d->n, sizeof *d->block);
+        d->block = array;
+        if (!ok) return;
+        d->block[d->n++] = from->block[i];
+        from->block[i] = (rp_block){ 0 };
+    }
+}
+
 void rp_doc_free(rp_doc *d)
 {
     for (size_t i = 0; i < d->n; i++) free_block(&d->block[i]);

@@ -39,6 +39,8 @@ void rp_fold_end(rp_doc *d);
 void rp_table_begin(rp_doc *d, rp_kind kind, const rp_column *column, size_t n, const char *fmt, ...) RM_PRINTF(5, 6);
 void rp_row(rp_doc *d, rp_style style);
 void rp_cell(rp_doc *d, const char *fmt, ...) RM_PRINTF(2, 3);
+/* Moves the blocks of `from` to the end of `d`. */
+void rp_doc_append(rp_doc *d, rp_doc *from);
 void rp_doc_free(rp_doc *d);
 
 rp_style rp_style_of(const char *origin, bool correct); /* "projected", true -> RP_PROJECTED */

@@ -1,0 +1,277 @@
+#include "reports/figures.h"
+#include "base/strbuf.h"
+#include "profiler/stats.h"
+#include "reports/gnuplot.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A figure in the making: the script, its data in numbered blocks, and the list of things to plot. */
+typedef struct figure { rm_strbuf script, data, plot; int blocks; } figure;
+
+static void say(figure *f, const char *fmt, ...) RM_PRINTF(2, 3);
+static void say(figure *f, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    rm_str_vaddf(&f->script, fmt, ap);
+    va_end(ap);
+}
+
+/* One more thing to plot from the block that is filled next. */
+static void plot(figure *f, const char *fmt, ...) RM_PRINTF(2, 3);
+static void plot(figure *f, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    rm_str_addf(&f->plot, "%s'data' index %d ", f->plot.n ? ", \\\n     " : "plot ", f->blocks);
+    rm_str_vaddf(&f->plot, fmt, ap);
+    va_end(ap);
+}
+
+static void end_block(figure *f)
+{
+    rm_str_add(&f->data, "\n\n");
+    f->blocks++;
+}
+
+static rm_status draw(figure *f, const char *out_dir, const char *name, bool *drawn)
+{
+    rm_status st = RM_OK;
+    bool any = f->blocks > 0;
+    if (any) {
+        if (f->plot.failed) f->script.failed = true;
+        else rm_str_addf(&f->script, "%s\n", f->plot.text);
+        st = rp_gnuplot(out_dir, name, &f->script, &f->data);
+    }
+    rm_str_free(&f->script);
+    rm_str_free(&f->data);
+    rm_str_free(&f->plot);
+    if (st == RM_OK) *drawn = any;
+    return st;
+}
+
+/* ---- throughput ------------------------------------------------------------------------------------------------- */
+
+typedef struct extent { double least_n, most_n, most_n_seen, least_y, most_y, one; bool log; } extent;
+
+static extent extent_of(const rp_result *r, size_t n)
+{
+    extent e = { .least_n = INFINITY, .least_y = INFINITY, .one = NAN };
+    for (size_t i = 0; i < n; i++) {
+        double ranks = rp_real(r[i].row, "ranks"), y = rp_real(r[i].row, "images_per_s"), high = rp_real(r[i].row, "images_per_s_high");
+        if (!(ranks >= 1)) continue;
+        e.least_n = fmin(e.least_n, ranks);
+        e.most_n = fmax(e.most_n, ranks);
+        if (!(y > 0)) continue;
+        e.most_n_seen = fmax(e.most_n_seen, ranks);
+        e.most_y = fmax(e.most_y, isfinite(high) ? high : y);
+        e.least_y = fmin(e.least_y, y);
+        if (isnan(e.one)) e.one = rp_real(r[i].row, "baseline");
+        if (isnan(e.one) && ranks == 1) e.one = y;
+    }
+    e.log = e.most_n > 16;
+    return e;
+}
+
+static void throughput_axes(figure *f, const rp_result *r, size_t n, const extent *e)
+{
+    double top = fmax(e->most_y, isfinite(e->one) ? e->one * e->most_n_seen : 0), pad = fmax(0.25, (e->most_n - e->least_n) * 0.06);
+    say(f, "set xlabel 'devices (N)'\nset ylabel 'training throughput (images/s)'\nset xtics (");
+    for (size_t i = 0, shown = 0; i < n; i++)
+        if (rp_real(r[i].row, "ranks") >= 1) say(f, "%s%g", shown++ ? ", " : "", rp_real(r[i].row, "ranks"));
+    say(f, ")\n");
+    if (e->log) say(f, "set logscale xy 2\nset xrange [%g:%g]\nset yrange [%g:%g]\n", e->least_n / 1.2, e->most_n * 1.2, e->least_y / 1.6, top * 1.6);
+    else say(f, "set xrange [%g:%g]\nset yrange [0:%g]\n", e->least_n - pad, e->most_n + pad, top * 1.18);
+}
+
+static void throughput_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *look)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        double ranks = rp_real(r[i].row, "ranks"), y = rp_real(r[i].row, "images_per_s");
+        double low = rp_real(r[i].row, "images_per_s_low"), high = rp_real(r[i].row, "images_per_s_high");
+        if (strcmp(r[i].origin, origin) || !r[i].correct || !(ranks >= 1) || !(y > 0)) continue;
+        rm_str_addf(&f->data, "%.17g %.17g %.17g %.17g\n", ranks, y, isfinite(low) ? low : y, isfinite(high) ? high : y);
+        found++;
+    }
+    if (!found) return;
+    plot(f, "using 1:2:3:4 with yerrorlines %s", look);
+    end_block(f);
+}
+
+/* Devices asked for but without a number: hollow marks on the axis. */
+static void throughput_gaps(figure *f, const rp_result *r, size_t n, const extent *e)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        double ranks = rp_real(r[i].row, "ranks");
+        if (!(ranks >= 1) || rp_real(r[i].row, "images_per_s") > 0) continue;
+        rm_str_addf(&f->data, "%.17g %.17g\n", ranks, e->log ? e->least_y / 1.6 : 0.0);
+        found++;
+    }
+    if (!found) return;
+    plot(f, "using 1:2 with points pt 6 ps 1.3 lw 1.6 lc rgb '" RP_GREY "' title 'not measured'");
+    end_block(f);
+}
+
+rm_status rp_fig_throughput(const char *out_dir, const rp_result *r, size_t n, bool *drawn)
+{
+    figure f = { 0 };
+    extent e = extent_of(r, n);
+    *drawn = false;
+    if (!(e.most_y > 0)) return RM_OK;
+    throughput_axes(&f, r, n, &e);
+    if (e.one > 0 && e.most_n_seen > 1) {
+        rm_str_addf(&f.data, "1 %.17g\n%.17g %.17g\n", e.one, e.most_n_seen, e.one * e.most_n_seen);
+        plot(&f, "using 1:2 with lines lw 1.4 dt 3 lc rgb '" RP_GREY "' title 'ideal: N times one device'");
+        end_block(&f);
+    }
+    throughput_series(&f, r, n, "measured", "pt 7 ps 1 lw 2 dt 1 lc rgb '" RP_BLUE "' title 'measured (bars: 95 % interval)'");
+    throughput_series(&f, r, n, "emulated", "pt 8 ps 1.2 lw 1.8 dt 4 lc rgb '" RP_AMBER "' title 'emulated'");
+    throughput_series(&f, r, n, "projected", "pt 6 ps 1.1 lw 1.8 dt 2 lc rgb '" RP_PURPLE "' title 'projected, not measured'");
+    throughput_gaps(&f, r, n, &e);
+    return draw(&f, out_dir, "throughput", drawn);
+}
+
+/* ---- step times ------------------------------------------------------------------------------------------------- */
+
+static void steps_of(figure *f, const double *s, size_t n, size_t place)
+{
+    rm_str_addf(&f->data, "%zu %.17g %.17g %.17g %.17g %.17g\n", place, 1e3 * rm_quantile(s, n, 0.25), 1e3 * rm_quantile(s, n, 0.05),
+                1e3 * rm_quantile(s, n, 0.95), 1e3 * rm_quantile(s, n, 0.75), 1e3 * rm_median(s, n));
+    plot(f, "using 1:2:3:4:5 with candlesticks whiskerbars 0.5 fs empty lw 1.6 lc rgb '" RP_BLUE "' notitle");
+    rm_str_addf(&f->plot, ", \\\n     'data' index %d using 1:6:6:6:6 with candlesticks lw 2.6 lc rgb '" RP_ORANGE "' notitle", f->blocks);
+    end_block(f);
+    for (size_t i = 0; i < n; i++) /* the golden ratio spreads the dots without chance: the same figure every time */
+        rm_str_addf(&f->data, "%.6f %.17g\n", (double)place + 0.30 + 0.22 * fmod((double)i * 0.6180339887, 1), 1e3 * s[i]);
+    plot(f, "using 1:2 with points pt 7 ps 0.35 lc rgb '#80" "0072b2' notitle");
+    end_block(f);
+}
+
+rm_status rp_fig_steps(const char *out_dir, rm_store *store, const rp_result *r, size_t n, bool *drawn)
+{
+    figure f = { 0 };
+    size_t place = 0;
+    rm_strbuf tics = { 0 };
+    rm_status st = RM_OK;
+    *drawn = false;
+    for (size_t i = 0; st == RM_OK && i < n; i++) {
+        double *s = NULL;
+        size_t n_samples = 0;
+        st = rm_store_samples(store, r[i].id, "step_s", &s, &n_samples);
+        if (st == RM_OK && n_samples && r[i].correct && isfinite(rm_median(s, n_samples))) {
+            steps_of(&f, s, n_samples, ++place);
+            rm_str_addf(&tics, "%s\"N = %g\\n%zu steps\" %zu", place > 1 ? ", " : "", rp_real(r[i].row, "ranks"), n_samples, place);
+        }
+        free(s);
+    }
+    if (st == RM_OK && place) {
+        say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset boxwidth 0.34\n"
+                "set offsets 0, 0, graph 0.08, graph 0.08\n", tics.text ? tics.text : "", place);
+        st = draw(&f, out_dir, "steps", drawn);
+    } else {
+        rm_str_free(&f.data);
+        rm_str_free(&f.plot);
+    }
+    rm_str_free(&tics);
+    return st;
+}
+
+/* ---- layers ----------------------------------------------------------------------------------------------------- */
+
+const rp_pass rp_passes[] = {
+    { "fwd", "forward", RP_BLUE },         { "bwd_data", "backward, data", RP_ORANGE }, { "bwd_weights", "backward, weights", RP_AMBER },
+    { "update", "update", RP_GREEN },      { "input", "input", RP_SKY },                { "reorder", "reorder", RP_PURPLE },
+    { "host", "host", RP_YELLOW },         { "idle", "idle", "#c9ced4" },               { NULL, NULL, NULL },
+};
+enum { PASSES = RM_COUNT(rp_passes) - 1 };
+
+const char *const rp_stages[RP_STAGES] = { "stem", "layer1", "layer2", "layer3", "layer4", "head", "whole step" };
+
+int rp_stage_of(const char *layer, const char *pass)
+{
+    static const struct { const char *prefix; int stage; } row[] = {
+        { "layer1", 1 }, { "layer2", 2 }, { "layer3", 3 }, { "layer4", 4 }, { "fc", 5 },   { "avgpool", 5 }, { "loss", 5 },
+        { "softmax", 5 }, { "conv1", 0 },  { "bn1", 0 },    { "maxpool", 0 }, { "relu", 0 }, { "stem", 0 },
+    };
+    static const char *const whole[] = { "update", "input", "host", "idle" };
+    for (size_t i = 0; i < RM_COUNT(whole); i++)
+        if (!strcmp(pass, whole[i])) return RP_STAGES - 1;
+    for (size_t i = 0; i < RM_COUNT(row); i++)
+        if (!strncmp(layer, row[i].prefix, strlen(row[i].prefix))) return row[i].stage;
+    return RP_STAGES - 1;
+}
+
+static int pass_of(const char *pass)
+{
+    for (int i = 0; i < PASSES; i++)
+        if (!strcmp(pass, rp_passes[i].pass)) return i;
+    return PASSES - 2; /* an unknown pass is the host's */
+}
+
+rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
+{
+    figure f = { 0 };
+    double ms[RP_STAGES][PASSES] = { { 0 } }, total[PASSES] = { 0 };
+    size_t i;
+    json_t *layer;
+    *drawn = false;
+    json_array_foreach(rp_at(r->row, "layers"), i, layer) {
+        const char *name = rp_string(layer, "name"), *pass = rp_string(layer, "pass");
+        double t = 1e3 * rp_real(layer, "time_s");
+        if (!name || !pass || !(t > 0)) continue;
+        ms[rp_stage_of(name, pass)][pass_of(pass)] += t;
+        total[pass_of(pass)] += t;
+    }
+    say(&f, "set ylabel 'time in one step (ms)'\nset style data histograms\nset style histogram rowstacked\nset boxwidth 0.62\n"
+            "set style fill solid 1 border rgb '#ffffff'\nset key outside right top vertical noreverse Left invert\nset yrange [0:*]\nset xrange [-0.6:%d.6]\n", RP_STAGES - 1);
+    for (int s = 0; s < RP_STAGES; s++) {
+        rm_str_addf(&f.data, "\"%s\"", rp_stages[s]);
+        for (int p = 0; p < PASSES; p++) rm_str_addf(&f.data, " %.17g", ms[s][p]);
+        rm_str_add(&f.data, "\n");
+    }
+    for (int p = 0; p < PASSES; p++)
+        if (total[p] > 0) plot(&f, "using %d:xtic(1) lc rgb '%s' title '%s'", p + 2, rp_passes[p].colour, rp_passes[p].title);
+    if (f.plot.n) end_block(&f);
+    return draw(&f, out_dir, "layers", drawn);
+}
+
+/* ---- accuracy --------------------------------------------------------------------------------------------------- */
+
+rm_status rp_fig_accuracy(const char *out_dir, const rp_result *r, bool *drawn)
+{
+    figure f = { 0 };
+    double least = INFINITY, most = 0, last = 0, target = rp_real(r->row, "target_top1");
+    size_t i;
+    json_t *epoch;
+    const json_t *log = rp_at(r->row, "epochs_log");
+    *drawn = false;
+    json_array_foreach(log, i, epoch) last = fmax(last, rp_real(epoch, "time_s"));
+    double unit = last > 7200 ? 3600 : last > 300 ? 60 : 1;
+    json_array_foreach(log, i, epoch) {
+        double t = rp_real(epoch, "time_s"), top1 = rp_real(epoch, "top1");
+        if (!isfinite(t) || !isfinite(top1)) continue;
+        rm_str_addf(&f.data, "%.17g %.17g\n", t / unit, top1);
+        least = fmin(least, top1);
+        most = fmax(most, top1);
+    }
+    if (!isfinite(least)) {
+        rm_str_free(&f.data);
+        return RM_OK;
+    }
+    plot(&f, "using 1:2 with linespoints pt 7 ps 0.9 lw 2 lc rgb '" RP_BLUE "' title 'measured, after each epoch'");
+    end_block(&f);
+    if (target > 0) {
+        least = fmin(least, target);
+        most = fmax(most, target);
+        rm_str_addf(&f.data, "0 %.17g\n%.17g %.17g\n", target, 1.04 * last / unit, target);
+        plot(&f, "using 1:2 with lines lw 1.8 dt 2 lc rgb '" RP_ORANGE "' title 'target %g %%'", target);
+        end_block(&f);
+    }
+    double low = fmax(0, 10 * floor((least - 3) / 10)), high = fmin(100, 10 * ceil((most + 3) / 10));
+    say(&f, "set xlabel 'time since the start, evaluation included (%s)'\nset ylabel 'top-1 accuracy on the validation images (%%)'\n"
+            "set xrange [0:%.17g]\nset yrange [%g:%g]\nset key bottom right\n",
+        unit == 1 ? "s" : unit == 60 ? "min" : "h", 1.04 * last / unit, low, high);
+    return draw(&f, out_dir, "accuracy", drawn);
+}

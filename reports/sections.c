@@ -1,0 +1,258 @@
+/* What the sections share, and the short ones: summary, environment, other results, runs. */
+#include "reports/sections.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- shared ----------------------------------------------------------------------------------------------------- */
+
+bool rp_is_strong(const rp_result *r)
+{
+    return json_object_get(r->row, "efficiency_strong") != NULL || json_is_true(json_object_get(r->run->config, "strong"));
+}
+bool rp_is_weak(const rp_result *r) { return !rp_is_strong(r); }
+
+void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int digits, rp_why *why)
+{
+    double v = rp_real(r->row, path);
+    rp_cell(d, "%s", rp_num(v * scale, digits).text);
+    const char *reason = isnan(v) ? rp_reason(r->row, path) : NULL;
+    if (!reason || !why) return;
+    char line[600];
+    snprintf(line, sizeof line, "%s: %s. ", path, reason);
+    if (!why->text.text || !strstr(why->text.text, line)) rm_str_add(&why->text, line);
+}
+
+void rp_reasons(rp_doc *d, rp_why *why)
+{
+    if (why->text.n) rp_text(d, "Why a value is missing (–): %s", why->text.text);
+    rm_str_free(&why->text);
+}
+
+rm_status rp_add_figure(rp_context *c, rm_status status, bool drawn, const char *file, const char *alt, const char *caption)
+{
+    if (status == RM_E_NOMEM || status == RM_E_NOSPACE) return status;
+    if (status != RM_OK) {
+        if (!c->figures_missing) snprintf(c->why, sizeof c->why, "%s", rm_last_error());
+        c->figures_missing = true;
+        rp_note(c->doc, "The figure is missing: %s.", rm_last_error());
+    } else if (drawn) {
+        rp_figure(c->doc, file, alt, "%s", caption);
+    }
+    return RM_OK;
+}
+
+/* ---- summary ---------------------------------------------------------------------------------------------------- */
+
+static const rp_result *with_ranks(const rp_result *r, size_t n, bool largest)
+{
+    const rp_result *best = NULL;
+    for (size_t i = 0; i < n; i++) {
+        double ranks = rp_real(r[i].row, "ranks");
+        if (strcmp(r[i].origin, "measured") || !r[i].correct || !(rp_real(r[i].row, "images_per_s") > 0)) continue;
+        if (!best || (largest ? ranks > rp_real(best->row, "ranks") : ranks < rp_real(best->row, "ranks"))) best = &r[i];
+    }
+    return best;
+}
+
+static void sentence_scaling(rm_strbuf *s, rp_doc *d, const rp_result *one, const rp_result *most, bool strong)
+{
+    double first = rp_real(one->row, "ranks"), ranks = rp_real(most->row, "ranks");
+    double efficiency = 100 * rp_real(most->row, strong ? "efficiency_strong" : "efficiency_weak");
+    rp_number ips = rp_num(rp_real(one->row, "images_per_s"), 4), e = rp_num(efficiency, 3);
+    rm_str_addf(s, "%s images/s on %g device%s", ips.text, first, first == 1 ? "" : "s");
+    rp_row(d, RP_MEASURED);
+    rp_cell(d, "Throughput, N = %g", first);
+    rp_cell(d, "%s images/s", ips.text);
+    rp_cell(d, "measured");
+    if (most == one) {
+        rm_str_add(s, " (only one number of devices was measured). ");
+        return;
+    }
+    rm_str_addf(s, " and %s %% %s-scaling efficiency on %g, the most that was measured. ", e.text, strong ? "strong" : "weak", ranks);
+    rp_row(d, RP_MEASURED);
+    rp_cell(d, "%s efficiency, N = %g", strong ? "Strong" : "Weak", ranks);
+    rp_cell(d, "%s %%", e.text);
+    rp_cell(d, "measured, %s images/s", rp_num(rp_real(most->row, "images_per_s"), 4).text);
+}
+
+static void sentence_training(rm_strbuf *s, rp_doc *d, const rp_result *r)
+{
+    char recipe[128], text[64];
+    rp_setting(r, "recipe", "default", recipe, sizeof recipe);
+    double top1 = rp_real(r->row, "final_top1"), target = rp_real(r->row, "target_top1"), tta = rp_real(r->row, "time_to_accuracy_s");
+    rp_number t = rp_num(top1, 4), g = rp_num(target, 4);
+    rm_str_addf(s, "The recipe %s ended at %s %% top-1 after %s epochs", recipe, t.text, rp_setting(r, "epochs", "?", text, sizeof text));
+    rp_row(d, RP_MEASURED);
+    rp_cell(d, "Top-1, recipe %s", recipe);
+    rp_cell(d, "%s %%", t.text);
+    rp_cell(d, "measured; target %s %%", g.text);
+    rp_row(d, RP_MEASURED);
+    rp_cell(d, "Time to accuracy");
+    if (tta > 0) {
+        rm_str_addf(s, " and reached its target of %s %% after %s s.", g.text, rp_num(tta, 3).text);
+        rp_cell(d, "%s %s", rp_num(tta > 600 ? tta / 60 : tta, 3).text, tta > 600 ? "min" : "s");
+        rp_cell(d, "measured; to %s %%", g.text);
+    } else {
+        const char *why = rp_reason(r->row, "time_to_accuracy_s");
+        rm_str_add(s, target > 0 ? " and did not reach its target." : ".");
+        rp_cell(d, "–");
+        rp_cell(d, "%s", why ? why : "target not reached");
+    }
+}
+
+void rp_section_summary(rp_context *c)
+{
+    static const rp_column tile[] = { { "Result", false }, { "Value", true }, { "Origin", false } };
+    size_t n, n_train;
+    bool strong = false;
+    const rp_result *scaling = rp_newest(c->data, "scaling", rp_is_weak, &n), *train = rp_newest(c->data, "train", NULL, &n_train);
+    if (!scaling) scaling = rp_newest(c->data, "scaling", rp_is_strong, &n), strong = scaling != NULL;
+    const rp_result *one = with_ranks(scaling, n, false), *most = with_ranks(scaling, n, true);
+    const rp_result *any = one ? one : train ? train : c->data->n_results ? c->data->result : NULL;
+    if (!any) {
+        rp_lead(c->doc, "The store holds no results yet.");
+        rp_text(c->doc, "Measure something first, for example with the command below, and render the report again.");
+        rp_command(c->doc, "bench scaling --gpus 1,2");
+        return;
+    }
+    char processor[256], cores[32], device[64], dtype[32], px[32];
+    rp_doc tiles = { 0 }; /* filled beside the sentence, printed after it */
+    rm_strbuf s = { 0 };
+    rp_table_begin(&tiles, RP_TILES, tile, RM_COUNT(tile), "%s", "");
+    rm_str_addf(&s, "On %s with %s cores (device %s, %s, %s px): ", rp_fact(any->run->environment, "processor", processor, sizeof processor),
+                rp_fact(any->run->environment, "cores_available", cores, sizeof cores), rp_setting(any, "device", "auto", device, sizeof device),
+                rp_setting(any, "dtype", "default number type", dtype, sizeof dtype), rp_setting(any, "px", "the recipe's", px, sizeof px));
+    if (one && most) sentence_scaling(&s, &tiles, one, most, strong);
+    if (train) sentence_training(&s, &tiles, train);
+    if (!one && !train) rm_str_add(&s, "neither a sweep nor a training run is in the store; what there is follows.");
+    if (s.failed || tiles.failed) c->doc->failed = true;
+    else rp_lead(c->doc, "%s", s.text);
+    if (tiles.n && tiles.block[0].table.rows) rp_doc_append(c->doc, &tiles);
+    rp_doc_free(&tiles);
+    rm_str_free(&s);
+    rp_text(c->doc, "Every figure says where it comes from: measured on this machine, emulated, projected (dashed, never part of the "
+                    "summary), or not measured. Published figures of other systems stand in a section of their own.");
+}
+
+/* ---- environment ------------------------------------------------------------------------------------------------ */
+
+static void facts(rp_doc *d, const json_t *o, const char *caption)
+{
+    static const rp_column column[] = { { "Fact", false }, { "Value", false } };
+    char text[2048];
+    const char *key;
+    json_t *v;
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", caption);
+    json_object_foreach((json_t *)o, key, v) {
+        rp_row(d, RP_PLAIN);
+        rp_cell(d, "%s", key);
+        rp_cell(d, "%s", rp_text_of(v, text, sizeof text));
+    }
+}
+
+void rp_section_environment(rp_context *c)
+{
+    if (!c->data->n_runs) return;
+    const json_t *e = c->data->run[0].environment;
+    const char *sha = rp_string(e, "hard_sha");
+    rp_heading(c->doc, 2, "Machine and program");
+    rp_text(c->doc, "Taken when the newest run began. Two results are comparable only where the hard facts agree (fingerprint %.16s).", sha ? sha : "unknown");
+    facts(c->doc, json_object_get(e, "hard"), "Hard facts");
+    rp_fold(c->doc, "Soft facts: shown, not compared");
+    facts(c->doc, json_object_get(e, "soft"), "Soft facts");
+    rp_fold_end(c->doc);
+    size_t other = 0;
+    for (size_t i = 1; i < c->data->n_runs; i++) {
+        const char *s = rp_string(c->data->run[i].environment, "hard_sha");
+        other += sha && s && strcmp(sha, s) != 0;
+    }
+    if (other) rp_note(c->doc, "%zu older run%s of this store had other hard facts; they are not comparable with the newest.", other, other == 1 ? "" : "s");
+}
+
+/* ---- other results ---------------------------------------------------------------------------------------------- */
+
+enum { MOST_COLUMNS = 14 };
+
+static bool scalar(const json_t *v) { return !json_is_object(v) && !json_is_array(v); }
+
+/* Names of the scalar values of the rows, in the order they appear, those every reader knows left out. */
+static size_t columns_of(const rp_result *r, size_t n, const char *name[MOST_COLUMNS])
+{
+    static const char *const known[] = { "reproduce", "origin", "key" };
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *key;
+        json_t *v;
+        json_object_foreach(r[i].row, key, v) {
+            bool skip = !scalar(v) || (strlen(key) > 7 && !strcmp(key + strlen(key) - 7, "_reason"));
+            for (size_t k = 0; k < RM_COUNT(known) && !skip; k++) skip = !strcmp(key, known[k]);
+            for (size_t k = 0; k < found && !skip; k++) skip = !strcmp(key, name[k]);
+            if (!skip && found < MOST_COLUMNS) name[found++] = key;
+        }
+    }
+    return found;
+}
+
+static void generic(rp_doc *d, const rp_result *r, size_t n)
+{
+    const char *name[MOST_COLUMNS];
+    rp_column column[MOST_COLUMNS + 2] = { { "Result", false }, { "Origin", false } };
+    size_t columns = columns_of(r, n, name);
+    for (size_t k = 0; k < columns; k++) {
+        column[k + 2].title = name[k];
+        for (size_t i = 0; i < n && !column[k + 2].number; i++) column[k + 2].number = json_is_number(json_object_get(r[i].row, name[k]));
+    }
+    rp_table_begin(d, RP_TABLE, column, columns + 2, "Newest run of bench %s, begun %s", r->run->command, r->run->started);
+    for (size_t i = 0; i < n; i++) {
+        char text[512];
+        rp_row(d, rp_style_of(r[i].origin, r[i].correct));
+        rp_cell(d, "%s", r[i].key);
+        rp_cell(d, "%s%s", r[i].origin, r[i].correct ? "" : ", WRONG");
+        for (size_t k = 0; k < columns; k++) rp_cell(d, "%s", rp_text_of(json_object_get(r[i].row, name[k]), text, sizeof text));
+    }
+    rp_command(d, "%s", rp_reproduce(r));
+}
+
+void rp_section_others(rp_context *c)
+{
+    static const char *const own[] = { "scaling", "train", "layers" };
+    bool heading = false;
+    for (size_t i = 0; i < c->data->n_results; i++) {
+        const rp_result *r = &c->data->result[i];
+        size_t n;
+        bool skip = rp_newest(c->data, r->run->command, NULL, &n) != r; /* not the first of the newest run of its command */
+        for (size_t k = 0; k < RM_COUNT(own) && !skip; k++) skip = !strcmp(r->run->command, own[k]);
+        if (skip) continue;
+        if (!heading) rp_heading(c->doc, 2, "Other measurements");
+        heading = true;
+        rp_heading(c->doc, 3, "bench %s", r->run->command);
+        generic(c->doc, r, n);
+    }
+}
+
+/* ---- runs ------------------------------------------------------------------------------------------------------- */
+
+void rp_section_runs(rp_context *c)
+{
+    static const rp_column column[] = { { "Run", true }, { "Command", false }, { "Begun (UTC)", false }, { "Exit code", true }, { "Results", true }, { "Command line", false } };
+    enum { MOST = 50 };
+    if (!c->data->n_runs) return;
+    rp_heading(c->doc, 2, "Runs in the store");
+    rp_fold(c->doc, "%zu run%s in %s", c->data->n_runs, c->data->n_runs == 1 ? "" : "s", c->data->path);
+    rp_table_begin(c->doc, RP_TABLE, column, RM_COUNT(column), "%s", c->data->n_runs > MOST ? "The newest 50; bench runs lists them all." : "Newest first");
+    for (size_t i = 0; i < c->data->n_runs && i < MOST; i++) {
+        const rp_run *r = &c->data->run[i];
+        size_t results = 0;
+        for (size_t k = 0; k < c->data->n_results; k++) results += c->data->result[k].run == r;
+        rp_row(c->doc, RP_PLAIN);
+        rp_cell(c->doc, "%lld", (long long)r->id);
+        rp_cell(c->doc, "%s", r->command);
+        rp_cell(c->doc, "%.19s", r->started);
+        if (r->finished) rp_cell(c->doc, "%d", r->exit_code);
+        else rp_cell(c->doc, "unfinished");
+        rp_cell(c->doc, "%zu", results);
+        rp_cell(c->doc, "%s", r->command_line);
+    }
+    rp_fold_end(c->doc);
+}

@@ -1,0 +1,35 @@
+/* The parts of a report. Each adds its blocks to the document, and draws its figures into `out_dir`. */
+#ifndef RM_REPORTS_SECTIONS_H
+#define RM_REPORTS_SECTIONS_H
+#include "reports/doc.h"
+#include "reports/model.h"
+
+typedef struct rp_context {
+    rp_doc *doc;
+    const rp_data *data;
+    const char *out_dir;
+    bool figures_missing; /* set once gnuplot cannot be had or a figure fails */
+    char why[256];        /* the first cause */
+} rp_context;
+
+void      rp_section_summary(rp_context *c);
+rm_status rp_section_scaling(rp_context *c) RM_CHECKED; /* weak and strong, each if there is one */
+rm_status rp_section_training(rp_context *c) RM_CHECKED;
+rm_status rp_section_layers(rp_context *c) RM_CHECKED;
+void      rp_section_others(rp_context *c);             /* results of every other command, as generic tables */
+void      rp_section_environment(rp_context *c);
+rm_status rp_section_references(rp_context *c) RM_CHECKED;
+void      rp_section_runs(rp_context *c);
+
+/* A figure that was drawn, with alternative text and caption; a figure that failed becomes a note and is remembered. Status is
+ * RM_E_NOMEM, RM_E_NOSPACE and the like only when going on makes no sense. */
+rm_status rp_add_figure(rp_context *c, rm_status drawn_status, bool drawn, const char *file, const char *alt, const char *caption) RM_CHECKED;
+
+/* Cells. A value that is null shows "–"; its reason is kept in `why` and printed once under the table by rp_reasons(). */
+typedef struct rp_why { rm_strbuf text; } rp_why;
+void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int digits, rp_why *why);
+void rp_reasons(rp_doc *d, rp_why *why);
+
+bool rp_is_weak(const rp_result *r);
+bool rp_is_strong(const rp_result *r);
+#endif
