@@ -149,7 +149,7 @@ static bool absent(const outcome *r) { return r->reason[0] != '\0'; }
 /* ---- printing */
 static void print_head(const modes *m)
 {
-    printf("%-72s %-18s", "op", "impl");
+    printf("%-72s %-28s", "op", "impl");
     if (m->perf) printf(" %10s %9s %8s", "time ms", "GFLOP/s", "GB/s");
     printf("%s%s\n", m->check ? "  check" : "", m->grad ? "  gradient" : "");
 }
@@ -163,7 +163,7 @@ static void print_verdict(bool has, const rm_check_result *c, int width)
 static void print_row(const modes *m, const outcome *r)
 {
     const char *impl = r->has_perf ? r->timed.impl : r->has_check ? r->checked.impl : r->has_grad ? r->derived.impl : "-";
-    printf("%-72s %-18s", r->text, impl);
+    printf("%-72s %-28s", r->text, impl);
     if (r->has_perf) printf(" %10.4f %9.1f %8.2f", r->timed.median_s * 1e3, r->timed.flop_per_s * 1e-9, r->timed.byte_per_s * 1e-9);
     else if (m->perf) printf(" %10s %9s %8s", "-", "-", "-");
     if (m->check) print_verdict(r->has_check, &r->checked, 5);

@@ -44,6 +44,7 @@ static double unit_of(const rm_op *op, rm_dtype out)
 {
     double accumulate = op->x.dtype == RM_F64 ? rounding[RM_F64] : rounding[RM_F32];
     double inputs = op->x.dtype == RM_TF32 ? rounding[RM_TF32] : 0;
+    if (op->code == RM_OP_BN_BWD && op->dy2) inputs += rounding[op->x.dtype]; /* DY + DY2 may be kept in the op's type */
     return rounding[out] + inputs + sqrt(sum_length(op)) * accumulate;
 }
 
