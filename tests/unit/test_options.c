@@ -56,7 +56,7 @@ static void defaults_are_those_of_the_rows(void **state)
     assert_true(l.o.comm_timeout_s == 60 && l.o.max_bad == 0.01 && l.o.bn_eps == 1e-5);
     assert_int_equal(l.o.depth, 50);
     assert_string_equal(l.o.store, "ringmark.db");
-    assert_false(l.o.json || l.o.steps_given || l.o.trace_given);
+    assert_false(l.o.json || l.o.steps_given);
     assert_int_equal(l.o.n_arg, 0);
 }
 
@@ -126,7 +126,7 @@ static void what_is_wrong_is_said(void **state)
         { "train", "--epoch 3", "--epoch is not an option of bench train; it belongs to: input" },
         { "train", "--frobnicate", "bench train --help" },
         { "train", "--step 3", "did you mean --steps?" }, /* no abbreviations */
-        { "input", "--recipe tiny", "it belongs to: scaling, train, eval, layers" },
+        { "input", "--recipe tiny", "it belongs to: scaling, train, eval, infer, layers" },
         { "train", "--batch", "--batch wants a value: N" },
         { "train", "--data --px 64", "--data wants a value" },
         { "train", "--batch 0", "must be from 1 to" },
@@ -182,14 +182,14 @@ static void echo_and_reproduce(void **state)
     line l;
     char text[512];
     const bench_command c = { .name = "train" };
-    good(&l, "train", "--batch 8 --no-fuse --epochs 0.25 --json --store x.db -q --dry-run --recipe a'b --device auto --trace");
+    good(&l, "train", "--batch 8 --no-fuse --epochs 0.25 --json --store x.db -q --dry-run --recipe a'b --device auto");
     json_t *config = bench_options_echo(&c, &l.o);
     char *dump = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
-    assert_string_equal(dump, "{\"batch\":8,\"epochs\":0.25,\"no_fuse\":true,\"recipe\":\"a'b\",\"trace\":\"-\"}");
+    assert_string_equal(dump, "{\"batch\":8,\"epochs\":0.25,\"no_fuse\":true,\"recipe\":\"a'b\"}");
     free(dump);
     json_decref(config);
     bench_reproduce(&c, &l.o, text, sizeof text);
-    assert_string_equal(text, "bench train --batch 8 --trace - --recipe 'a'\\''b' --epochs 0.25 --no-fuse");
+    assert_string_equal(text, "bench train --batch 8 --recipe 'a'\\''b' --epochs 0.25 --no-fuse");
     bench_reproduce(&c, &l.o, text, 12);
     assert_string_equal(text, "bench train");
 }
@@ -199,7 +199,7 @@ static void reproduce_round_trips(void **state)
     static const struct {
         const char *command, *words;
     } row[] = {
-        { "scaling", "--gpus 1,2 --strong --px 64 --seed 9007199254740993 --comm-timeout 0.25 --inject straggler=20ms@rank1" },
+        { "scaling", "--gpus 1,2 --strong --px 64 --seed 9007199254740993 --comm-timeout 0.25 --input-mode real" },
         { "step", "--lr 0.30000000000000004 --depth 152 --decay-bn --bn-eps 1e-3" },
         { "infer", "a b c --topk 2" },
     };
