@@ -30,9 +30,15 @@ rm_status cpu_choice_set(cpu_device *d, const char *key, const char *impl)
     return RM_OK;
 }
 
-rm_status cpu_choice_force(rm_device *d, const char *op_text, const char *impl)
+rm_status cpu_choice_force(rm_device *d, const char *key, const char *impl) { return cpu_choice_set((cpu_device *)d, key, impl); }
+
+bool cpu_choice_at(const rm_device *d, size_t i, const char **out_key, const char **out_impl)
 {
-    return cpu_choice_set((cpu_device *)d, op_text, impl);
+    const cpu_device *c = (const cpu_device *)d;
+    if (i >= c->n_choice) return false;
+    *out_key = c->choice[i].key;
+    *out_impl = c->choice[i].impl;
+    return true;
 }
 
 /* Scratch operands for a timing run: every slot a region of one arena. Not zeros: denormals and zero pages would lie. */

@@ -147,6 +147,8 @@ done:
     return st;
 }
 
+static rm_status build_tap(cpu_plan *p, conv_layouts outer, conv_layouts in) { return cpu_build_conv_tap(p, outer.x, outer.y); }
+
 /* ---- the choice */
 static conv_layouts outer_layouts(const cpu_device *d, const rm_op *op)
 {
@@ -168,6 +170,7 @@ static int candidates_of(const cpu_device *d, const rm_op *op, conv_layouts oute
     int n = 0;
     out[n++] = (candidate){build_library, outer};
     out[n++] = (candidate){build_library, other};
+    if (compute_type(d, op) == RM_F32 && cpu_tap_applies(d, op)) out[n++] = (candidate){build_tap, outer};
     return n;
 }
 
@@ -184,7 +187,7 @@ static rm_status build_one(cpu_device *d, const rm_op *op, const candidate *c, c
 /* Where several implementations are near each other: small images, where padding is much of the work of a window. */
 static bool contested(const rm_op *op)
 {
-    return op->u.win.k > 1 && op->y.shape.w <= 8;
+    return op->y.shape.w <= 8 && (op->u.win.k > 1 || op->code == RM_OP_CONV_BWD_WEIGHTS);
 }
 
 /* The candidate called `impl`, else the first that is not reference code, else the last that could be built. */

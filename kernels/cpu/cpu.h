@@ -8,6 +8,7 @@
  * combined in a fixed order, so results of own kernels do not depend on the number of threads. */
 #ifndef RM_KERNELS_CPU_CPU_H
 #define RM_KERNELS_CPU_CPU_H
+#include "kernels/cpu/choice.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/device.h"
 #include <dnnl.h>
@@ -107,9 +108,7 @@ int32_t   cpu_activation_layout(const cpu_device *d, const rm_tdesc *t);
 /* ---- choice.c: which implementation, by time, remembered by key */
 const char *cpu_choice_get(const cpu_device *d, const char *key);
 rm_status   cpu_choice_set(cpu_device *d, const char *key, const char *impl) RM_CHECKED;
-/* Makes later plans of the op that prints as `op_text` take the implementation `impl` (a frozen plan file). */
-rm_status   cpu_choice_force(rm_device *d, const char *op_text, const char *impl) RM_CHECKED;
-/* Median-free quick timing: best of a few runs on scratch operands, nanoseconds. Stops early above limit_ns (0: none). */
+/* Quick timing: best of a few runs on scratch operands, nanoseconds. Stops early above limit_ns (0: none). */
 rm_status   cpu_time_plan(cpu_device *d, cpu_plan *p, uint64_t limit_ns, uint64_t *out_ns) RM_CHECKED;
 
 /* ---- builders, one an opcode: fill steps, layouts and impl of a fresh plan */

@@ -69,10 +69,11 @@ enum { O_W, O_DW, O_MOMENTUM, O_HYPER, O_FLAG, O_NORMS, O_TRUST, O_COUNT };
 static void trust_ratios(const cpu_device *d, const cpu_step *s, void *const *base)
 {
     const optim_param *o = s->param;
-    const float *w = cpu_at(base, s->v[O_W]), *g = cpu_at(base, s->v[O_DW]), *h = cpu_at(base, s->v[O_HYPER]);
+    const float *w = cpu_at(base, s->v[O_W]), *g = cpu_at(base, s->v[O_DW]);
+    const double *h = cpu_at(base, s->v[O_HYPER]);
     const rm_segment *segment = o->segment;
     double *norms = cpu_at(base, s->v[O_NORMS]), (*sum)[2] = cpu_at(base, s->v[O_TRUST]);
-    const double gs = (double)h[RM_HYPER_GRAD_SCALE];
+    const double gs = h[RM_HYPER_GRAD_SCALE];
     memset(norms, 0, o->n_piece * 2 * sizeof *norms);
     memset(sum, 0, o->n_segment * sizeof *sum);
 #pragma omp parallel for num_threads(d->threads) schedule(static)
@@ -80,9 +81,9 @@ static void trust_ratios(const cpu_device *d, const cpu_step *s, void *const *ba
         o->vec->norms(o->piece[i].count, w + o->piece[i].start, g + o->piece[i].start, &norms[2 * i], &norms[2 * i + 1]);
     for (uint32_t i = 0; i < o->n_piece; i++) sum[o->piece[i].segment][0] += norms[2 * i], sum[o->piece[i].segment][1] += norms[2 * i + 1];
     for (uint32_t k = 0; k < o->n_segment; k++) {
-        double ww = sqrt(sum[k][0]), gg = sqrt(sum[k][1]) * fabs(gs), decay = segment[k].decay ? (double)h[RM_HYPER_DECAY] : 0;
+        double ww = sqrt(sum[k][0]), gg = sqrt(sum[k][1]) * fabs(gs), decay = segment[k].decay ? h[RM_HYPER_DECAY] : 0;
         bool adapt = segment[k].adapt && ww > 0 && gg > 0;
-        sum[k][0] = adapt ? (double)h[RM_HYPER_ETA] * ww / (gg + decay * ww + 1e-9) : 1;
+        sum[k][0] = adapt ? h[RM_HYPER_ETA] * ww / (gg + decay * ww + 1e-9) : 1;
     }
 }
 
@@ -92,7 +93,8 @@ static rm_status run_optim(const cpu_device *d, const cpu_step *s, void *const *
     const rm_op *op = s->op;
     const bool lars = op->u.optim.rule == RM_LARS;
     float *w = cpu_at(base, s->v[O_W]), *m = cpu_at(base, s->v[O_MOMENTUM]);
-    const float *g = cpu_at(base, s->v[O_DW]), *h = cpu_at(base, s->v[O_HYPER]);
+    const float *g = cpu_at(base, s->v[O_DW]);
+    const double *h = cpu_at(base, s->v[O_HYPER]);
     const double (*trust)[2] = cpu_at(base, s->v[O_TRUST]);
     int32_t *flag = cpu_at(base, s->v[O_FLAG]);
     uint64_t bad = 0;
@@ -101,10 +103,10 @@ static rm_status run_optim(const cpu_device *d, const cpu_step *s, void *const *
 #pragma omp parallel for num_threads(d->threads) schedule(static) reduction(+ : bad) reduction(min : first)
     for (uint32_t i = 0; i < o->n_piece; i++) {
         const piece *p = &o->piece[i];
-        const float inside = lars ? (float)((double)h[RM_HYPER_LR] * trust[p->segment][0]) : 1;
-        const float decay = o->segment[p->segment].decay ? h[RM_HYPER_DECAY] : 0;
-        const cpu_sgd k = {.lr = lars ? 1 : h[RM_HYPER_LR], .momentum = h[RM_HYPER_MOMENTUM], .decay = inside * decay,
-                           .grad_scale = inside * h[RM_HYPER_GRAD_SCALE], .nesterov = op->u.optim.nesterov};
+        const float inside = lars ? (float)(h[RM_HYPER_LR] * trust[p->segment][0]) : 1;
+        const float decay = o->segment[p->segment].decay ? (float)h[RM_HYPER_DECAY] : 0;
+        const cpu_sgd k = {.lr = lars ? 1 : (float)h[RM_HYPER_LR], .momentum = (float)h[RM_HYPER_MOMENTUM], .decay = inside * decay,
+                           .grad_scale = inside * (float)h[RM_HYPER_GRAD_SCALE], .nesterov = op->u.optim.nesterov};
         uint64_t n = o->vec->sgd(p->count, k, w + p->start, g + p->start, m + p->start);
         bad += n;
         if (n && p->segment < first) first = p->segment;
