@@ -85,7 +85,7 @@ static void throughput_axes(figure *f, const rp_result *r, size_t n, const exten
     else say(f, "set xrange [%g:%g]\nset yrange [0:%g]\n", e->least_n - pad, e->most_n + pad, top * 1.18);
 }
 
-static void throughput_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *look)
+static void throughput_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *kind, const char *look, const char *title)
 {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
@@ -96,8 +96,33 @@ static void throughput_series(figure *f, const rp_result *r, size_t n, const cha
         found++;
     }
     if (!found) return;
-    plot(f, "using 1:2:3:4 with yerrorlines %s", look);
+    plot(f, "using 1:2:3:4 %s lw 1.8 %s title '%s'", kind, look, title);
     end_block(f);
+}
+
+/* Anything that is not measured: a broken line from the last measured point, and hollow points with their interval. */
+static void guessed_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *look, const char *title)
+{
+    rm_strbuf line = { 0 };
+    const rp_result *last = NULL;
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        double ranks = rp_real(r[i].row, "ranks"), y = rp_real(r[i].row, "images_per_s");
+        if (!r[i].correct || !(ranks >= 1) || !(y > 0)) continue;
+        if (!strcmp(r[i].origin, "measured") && (!last || ranks > rp_real(last->row, "ranks"))) last = &r[i];
+        if (strcmp(r[i].origin, origin)) continue;
+        rm_str_addf(&line, "%.17g %.17g\n", ranks, y);
+        found++;
+    }
+    if (found) {
+        if (last) rm_str_addf(&f->data, "%.17g %.17g\n", rp_real(last->row, "ranks"), rp_real(last->row, "images_per_s"));
+        rm_str_add(&f->data, line.text ? line.text : "");
+        plot(f, "using 1:2 with lines lw 1.6 %s notitle", strstr(look, "dt"));
+        end_block(f);
+        throughput_series(f, r, n, origin, "with yerrorbars", look, title);
+    }
+    if (line.failed) f->data.failed = true;
+    rm_str_free(&line);
 }
 
 /* Devices asked for but without a number: hollow marks on the axis. */
@@ -127,9 +152,9 @@ rm_status rp_fig_throughput(const char *out_dir, const rp_result *r, size_t n, b
         plot(&f, "using 1:2 with lines lw 1.4 dt 3 lc rgb '" RP_GREY "' title 'ideal: N times one device'");
         end_block(&f);
     }
-    throughput_series(&f, r, n, "measured", "pt 7 ps 1 lw 2 dt 1 lc rgb '" RP_BLUE "' title 'measured (bars: 95 % interval)'");
-    throughput_series(&f, r, n, "emulated", "pt 8 ps 1.2 lw 1.8 dt 4 lc rgb '" RP_AMBER "' title 'emulated'");
-    throughput_series(&f, r, n, "projected", "pt 6 ps 1.1 lw 1.8 dt 2 lc rgb '" RP_PURPLE "' title 'projected, not measured'");
+    throughput_series(&f, r, n, "measured", "with yerrorlines", "pt 7 ps 0.8 dt 1 lc rgb '" RP_BLUE "'", "measured (bars: 95 % interval)");
+    guessed_series(&f, r, n, "emulated", "pt 8 ps 1.2 dt 4 lc rgb '" RP_AMBER "'", "emulated");
+    guessed_series(&f, r, n, "projected", "pt 4 ps 1 dt 2 lc rgb '" RP_PURPLE "'", "projected, not measured");
     throughput_gaps(&f, r, n, &e);
     return draw(&f, out_dir, "throughput", drawn);
 }
@@ -167,7 +192,7 @@ rm_status rp_fig_steps(const char *out_dir, rm_store *store, const rp_result *r,
         free(s);
     }
     if (st == RM_OK && place) {
-        say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset boxwidth 0.34\n"
+        say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset bmargin 3.6\nset boxwidth 0.34\n"
                 "set offsets 0, 0, graph 0.08, graph 0.08\n", tics.text ? tics.text : "", place);
         st = draw(&f, out_dir, "steps", drawn);
     } else {
@@ -187,7 +212,7 @@ const rp_pass rp_passes[] = {
 };
 enum { PASSES = RM_COUNT(rp_passes) - 1 };
 
-const char *const rp_stages[RP_STAGES] = { "stem", "layer1", "layer2", "layer3", "layer4", "head", "whole step" };
+const char *const rp_stages[RP_STAGES] = { "stem", "layer1", "layer2", "layer3", "layer4", "head", "other" };
 
 int rp_stage_of(const char *layer, const char *pass)
 {
@@ -225,7 +250,7 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
         total[pass_of(pass)] += t;
     }
     say(&f, "set ylabel 'time in one step (ms)'\nset style data histograms\nset style histogram rowstacked\nset boxwidth 0.62\n"
-            "set style fill solid 1 border rgb '#ffffff'\nset key outside right top vertical noreverse Left invert\nset yrange [0:*]\nset xrange [-0.6:%d.6]\n", RP_STAGES - 1);
+            "set style fill solid 1 border rgb '#ffffff'\nset key outside right top vertical reverse Left invert maxcols 1 width -3\nset yrange [0:*]\nset xrange [-0.6:%d.6]\n", RP_STAGES - 1);
     for (int s = 0; s < RP_STAGES; s++) {
         rm_str_addf(&f.data, "\"%s\"", rp_stages[s]);
         for (int p = 0; p < PASSES; p++) rm_str_addf(&f.data, " %.17g", ms[s][p]);

@@ -11,14 +11,12 @@
 
 extern char **environ;
 
-/* In enhanced mode { } ^ _ @ & ~ are markup; in double quotes a backslash escapes, also itself. The svg terminal writes an
- * ampersand as it is, so it has to be an entity already. */
+/* In enhanced mode { } ^ _ @ & ~ are markup; in double quotes a backslash escapes, also itself. */
 void rp_escape_gnuplot(rm_strbuf *out, const char *text)
 {
     for (const char *p = text; *p; p++) {
         if ((unsigned char)*p < 32 || *p == 127) rm_str_add(out, " ");
-        else if (*p == '&') rm_str_add(out, "\\\\&amp;");
-        else if (strchr("{}^_@~", *p)) rm_str_addf(out, "\\\\%c", *p);
+        else if (strchr("{}^_@&~", *p)) rm_str_addf(out, "\\\\%c", *p);
         else if (*p == '\\') rm_str_add(out, "\\\\\\\\");
         else if (*p == '"') rm_str_add(out, "\\\"");
         else if (*p == '`') rm_str_add(out, "'"); /* a backtick would run a command */
@@ -30,7 +28,7 @@ static const char preamble[] =
     "set encoding utf8\n"
     "set terminal svg size 800,450 dynamic enhanced font 'DejaVu Sans,Arial,Helvetica,sans-serif,14' background '#ffffff' linewidth 1.2\n"
     "set border 3 lc rgb '#8a929a'\nset tics nomirror out textcolor rgb '#3a4149'\n"
-    "set grid ytics lc rgb '#e1e5e9' lt 1 lw 0.7\nset key top left reverse Left samplen 2.5 spacing 1.15 textcolor rgb '#3a4149'\n"
+    "set grid ytics lc rgb '#e1e5e9' lt 1 lw 0.7\nset key tmargin left horizontal maxcols 2 reverse Left samplen 2.5 spacing 1.2 width 2 textcolor rgb '#3a4149'\n"
     "set xlabel textcolor rgb '#3a4149'\nset ylabel textcolor rgb '#3a4149'\nset bars 0.7\nset output 'figure.svg'\n";
 
 static rm_status write_file(const char *dir, const char *name, const char *head, const rm_strbuf *body)

@@ -21,10 +21,10 @@ static const char style[] =
     ".tile b{display:block;font-size:1.5rem;line-height:1.3;font-weight:650}\n"
     ".tile span{display:block;color:var(--soft);font-size:.85rem}\n"
     "figure{margin:1.1em 0}\n"
-    "figcaption,caption{color:var(--soft);font-size:.88rem;text-align:left}\n"
-    "caption{padding:.2em 0 .5em;caption-side:top}\n"
+    "figcaption,.cap{color:var(--soft);font-size:.88rem}\n"
+    ".cap{margin:1.2em 0 -.5em}\n"
     ".scroll{overflow-x:auto;margin:.9em 0;max-width:100%}\n"
-    ".scroll svg{display:block;width:100%;min-width:600px;max-width:860px;height:auto}\n"
+    ".scroll svg{display:block;width:100%;min-width:540px;max-width:860px;height:auto}\n"
     "table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.34em .7em;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}\n"
     "th{background:var(--tint);font-weight:600;border-bottom:1px solid #aeb6bf;vertical-align:bottom}\n"
@@ -75,9 +75,8 @@ static const char *style_class(rp_style s)
 static void table(rm_strbuf *out, const rp_block *b)
 {
     const rp_table *t = &b->table;
-    rm_str_add(out, "<div class=\"scroll\" tabindex=\"0\"><table>");
-    if (b->text[0]) element(out, "<caption>", b->text, "</caption>");
-    rm_str_add(out, "\n<thead><tr>");
+    if (b->text[0]) element(out, "<p class=\"cap\">", b->text, "</p>\n"); /* outside: a caption would scroll away with a wide table */
+    element(out, "<div class=\"scroll\" tabindex=\"0\"><table aria-label=\"", b->text, "\">\n<thead><tr>");
     for (size_t c = 0; c < t->columns; c++)
         element(out, t->column[c].number ? "<th scope=\"col\" class=\"n\">" : "<th scope=\"col\">", t->column[c].title, "</th>");
     rm_str_add(out, "</tr></thead>\n<tbody>\n");
@@ -161,7 +160,7 @@ static void block(rm_strbuf *out, const rp_block *b, const char *dir, size_t num
     case RP_LEAD: element(out, "<p class=\"lead\">", b->text, "</p>\n"); break;
     case RP_TEXT: element(out, "<p>", b->text, "</p>\n"); break;
     case RP_NOTE: element(out, "<p class=\"note\">", b->text, "</p>\n"); break;
-    case RP_COMMAND: element(out, "<p class=\"again\">Again: <code>", b->text, "</code></p>\n"); break;
+    case RP_COMMAND: element(out, "<p class=\"again\">Reproduce: <code>", b->text, "</code></p>\n"); break;
     case RP_FOLD: element(out, "<details><summary>", b->text, "</summary>\n"); break;
     case RP_FOLD_END: rm_str_add(out, "</details>\n"); break;
     case RP_TILES: tiles(out, &b->table); break;

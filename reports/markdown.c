@@ -71,7 +71,7 @@ static void block(rm_strbuf *out, const rp_block *b)
     case RP_TEXT: line(out, "", b->text); break;
     case RP_NOTE: line(out, "> ", b->text); break;
     case RP_COMMAND:
-        rm_str_add(out, "Again: ");
+        rm_str_add(out, "Reproduce: ");
         code(out, b->text);
         rm_str_add(out, "\n\n");
         break;

@@ -136,11 +136,16 @@ double rp_real(const json_t *row, const char *path)
 
 const char *rp_string(const json_t *row, const char *path) { return json_string_value(rp_at(row, path)); }
 
-const char *rp_reason(const json_t *row, const char *path)
+const char *rp_own_reason(const json_t *row, const char *path)
 {
     char name[160];
     snprintf(name, sizeof name, "%s_reason", path);
-    const char *why = rp_string(row, name);
+    return rp_string(row, name);
+}
+
+const char *rp_reason(const json_t *row, const char *path)
+{
+    const char *why = rp_own_reason(row, path);
     return why ? why : rp_string(row, "reason");
 }
 
@@ -190,6 +195,10 @@ rp_number rp_num(double v, int digits)
         return n;
     }
     double a = fabs(v);
+    if (digits >= 6 && v == floor(v) && a < 1e15) { /* so many digits are asked for counts only */
+        snprintf(n.text, sizeof n.text, "%.0f", v);
+        return n;
+    }
     if (a >= 1e12 || (a > 0 && a < 1e-6)) { /* beyond what any of our units should show */
         snprintf(n.text, sizeof n.text, "%.*e", digits - 1, v);
         return n;

@@ -39,7 +39,8 @@ const rp_result *rp_newest(const rp_data *d, const char *command, bool (*want)(c
 double      rp_real(const json_t *row, const char *path);
 const char *rp_string(const json_t *row, const char *path);
 const json_t *rp_at(const json_t *row, const char *path);
-/* Why a value is null: the row's "<path>_reason", else "reason", else NULL. */
+/* Why a value is null: the row's "<path>_reason"; NULL when it gives none. rp_reason() then takes the whole row's "reason". */
+const char *rp_own_reason(const json_t *row, const char *path);
 const char *rp_reason(const json_t *row, const char *path);
 /* A fact of the environment, hard before soft, as text in `buf`; "unknown" when absent. */
 const char *rp_fact(const json_t *environment, const char *name, char *buf, size_t size);
@@ -50,7 +51,7 @@ const char *rp_reproduce(const rp_result *r);
 /* Any JSON value as one line of text. */
 const char *rp_text_of(const json_t *v, char *buf, size_t size);
 
-/* Numbers for people: about `digits` significant digits without exponent, "–" for NaN. */
+/* Numbers for people: about `digits` significant digits without exponent, "–" for NaN. Six digits or more: counts are shown whole. */
 typedef struct rp_number { char text[40]; } rp_number;
 rp_number rp_num(double v, int digits);
 #endif

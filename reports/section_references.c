@@ -57,10 +57,8 @@ rm_status rp_section_references(rp_context *c)
     rp_heading(c->doc, 2, "Published figures of other systems");
     rp_text(c->doc, "Not measured here, and not comparable with the figures above: other machines, precisions, image sizes and software. "
                     "ResNet-50 on ImageNet throughout; compare rows only where the conditions agree.");
-    rp_fold(c->doc, "Published throughput and training times, with their conditions");
     rp_table_begin(c->doc, RP_TABLE, column, RM_COUNT(column), "Published by others. Source read: the figure was looked up there; quoted: taken from secondary notes.");
     RM_TRY(rp_csv_each(references_embedded[0].text, references_embedded[0].name, row, &r));
-    rp_fold_end(c->doc);
     if (r.off)
         rp_note(c->doc, "%zu published row%s more than %g %% between the time given and epochs × 1,281,167 images ÷ images/s: rounding, "
                         "evaluation and input explain part of it, but rate and time were then not measured in the same run.",

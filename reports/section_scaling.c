@@ -11,7 +11,7 @@ static void head_cells(rp_doc *d, const rp_result *r)
 {
     rp_row(d, rp_style_of(r->origin, r->correct));
     rp_cell(d, "%s", rp_num(rp_real(r->row, "ranks"), 6).text);
-    rp_cell(d, "%s%s", strcmp(r->origin, "not_measured") ? r->origin : "not measured", r->correct ? "" : ", WRONG: not to be used");
+    rp_cell(d, "%s%s", strcmp(r->origin, "not_measured") ? r->origin : "not\u00a0measured", r->correct ? "" : ", WRONG: not to be used");
 }
 
 static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool strong)
@@ -207,7 +207,7 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong,
     if (!r->run->finished) rp_note(d, "This sweep did not finish (run %lld); the same command goes on where it stopped.", (long long)r->run->id);
     if (with_figures) RM_TRY(figures(c, r, n));
     throughput_table(d, r, n, strong);
-    rp_fold(d, "Again, row by row");
+    rp_fold(d, "Reproduce row by row");
     for (size_t i = 0; i < n; i++) rp_command(d, "%s", rp_reproduce(&r[i]));
     rp_fold_end(d);
     modes_table(d, r, n);

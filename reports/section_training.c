@@ -7,33 +7,43 @@
 
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
-static void runs_table(rp_context *c)
+typedef struct field { const char *title, *key; bool number; } field;
+
+/* One row a training run, newest first; text fields fall back on the run's configuration. */
+static void runs_table(rp_context *c, const char *caption, const field *f, size_t n)
 {
-    static const rp_column column[] = {
-        { "Run", true }, { "Recipe", false }, { "Device", false }, { "Type", false }, { "Devices", true }, { "Epochs", true }, { "Seed", true }, { "Image (px)", true },
-        { "Batch per device", true }, { "images/s", true }, { "Top-1 (%)", true }, { "Top-5 (%)", true }, { "Target (%)", true },
-        { "Time to accuracy (s)", true }, { "Whole run (s)", true }, { "Input stall (s)", true }, { "Bad images", true }, { "Origin", false },
-    };
-    static const char *const text_key[] = { "recipe", "device", "dtype" }, *const plain[] = { "ranks", "epochs", "seed", "px", "batch_per_device" };
-    static const char *const number[] = { "images_per_s", "final_top1", "final_top5", "target_top1", "time_to_accuracy_s", "run_s", "input_stall_s", "bad_images" };
-    enum { MOST = 12 };
+    enum { MOST_RUNS = 12, MOST_FIELDS = 16 };
+    rp_column column[MOST_FIELDS + 2] = { { "Run", true }, { "Origin", false } };
     rp_why why = { { 0 } };
     size_t shown = 0;
-    rp_table_begin(c->doc, RP_TABLE, column, RM_COUNT(column), "Training runs, newest first");
-    for (size_t i = 0; i < c->data->n_results && shown < MOST; i++) {
+    RM_ASSERT(n <= MOST_FIELDS);
+    for (size_t k = 0; k < n; k++) column[k + 2] = (rp_column){ f[k].title, f[k].number };
+    rp_table_begin(c->doc, RP_TABLE, column, n + 2, "%s", caption);
+    for (size_t i = 0; i < c->data->n_results && shown < MOST_RUNS; i++) {
         const rp_result *r = &c->data->result[i];
         char text[128];
         if (strcmp(r->run->command, "train")) continue;
         shown++;
         rp_row(c->doc, rp_style_of(r->origin, r->correct));
         rp_cell(c->doc, "%lld", (long long)r->run->id);
-        for (size_t k = 0; k < RM_COUNT(text_key); k++) rp_cell(c->doc, "%s", rp_setting(r, text_key[k], "default", text, sizeof text));
-        for (size_t k = 0; k < RM_COUNT(plain); k++) rp_cell(c->doc, "%s", rp_setting(r, plain[k], "–", text, sizeof text));
-        for (size_t k = 0; k < RM_COUNT(number); k++) rp_value(c->doc, r, number[k], 1, 4, &why);
         rp_cell(c->doc, "%s%s", r->origin, r->correct ? "" : ", WRONG: not to be used");
+        for (size_t k = 0; k < n; k++) {
+            if (f[k].number) rp_value(c->doc, r, f[k].key, 1, json_is_integer(rp_at(r->row, f[k].key)) ? 9 : 4, &why);
+            else rp_cell(c->doc, "%s", rp_setting(r, f[k].key, "default", text, sizeof text));
+        }
     }
     rp_reasons(c->doc, &why);
 }
+
+static const field outcome[] = {
+    { "Recipe", "recipe", false }, { "Devices", "ranks", true }, { "Epochs", "epochs", true }, { "Top-1 (%)", "final_top1", true },
+    { "Top-5 (%)", "final_top5", true }, { "Target (%)", "target_top1", true }, { "Time to accuracy (s)", "time_to_accuracy_s", true },
+    { "Whole run (s)", "run_s", true }, { "images/s", "images_per_s", true },
+};
+static const field condition[] = {
+    { "Device", "device", false }, { "Number type", "dtype", false }, { "Image (px)", "px", true }, { "Batch per device", "batch_per_device", true },
+    { "Seed", "seed", true }, { "Input stall (s)", "input_stall_s", true }, { "Bad images", "bad_images", true },
+};
 
 static void epochs_table(rp_doc *d, const rp_result *r)
 {
@@ -64,7 +74,8 @@ rm_status rp_section_training(rp_context *c)
     rm_status st = rp_fig_accuracy(c->out_dir, r, &drawn);
     RM_TRY(rp_add_figure(c, st, drawn, "accuracy.svg", "Top-1 accuracy on the validation images against time, with the target.",
                          "Top-1 accuracy on every validation image, against time since the start; evaluation counts. The dashed line is the target."));
-    runs_table(c);
+    runs_table(c, "Training runs, newest first", outcome, RM_COUNT(outcome));
+    runs_table(c, "Under which conditions", condition, RM_COUNT(condition));
     rp_command(c->doc, "%s", rp_reproduce(r));
     epochs_table(c->doc, r);
     return RM_OK;
@@ -160,7 +171,7 @@ rm_status rp_section_layers(rp_context *c)
     rp_heading(c->doc, 2, "Layers");
     rm_status st = rp_fig_layers(c->out_dir, r, &drawn);
     st = rp_add_figure(c, st, drawn, "layers.svg", "Time of one step by stage of the network, stacked by pass.",
-                       "Time of one measured step by stage of the network, stacked by pass. Work that belongs to no stage is under \"whole step\".");
+                       "Time of one measured step by stage of the network, stacked by pass. Work that belongs to no stage is under \"other\".");
     if (st == RM_OK) layers_tables(c->doc, r, layer, n);
     free(layer);
     return st;

@@ -16,10 +16,11 @@ void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int
 {
     double v = rp_real(r->row, path);
     rp_cell(d, "%s", rp_num(v * scale, digits).text);
-    const char *reason = isnan(v) ? rp_reason(r->row, path) : NULL;
-    if (!reason || !why) return;
+    if (!isnan(v) || !why) return;
     char line[600];
-    snprintf(line, sizeof line, "%s: %s. ", path, reason);
+    const char *own = rp_own_reason(r->row, path), *all = rp_string(r->row, "reason"); /* of the value, or of the whole row */
+    if (!own && !all) return;
+    snprintf(line, sizeof line, "%s: %s. ", own ? path : r->key, own ? own : all);
     if (!why->text.text || !strstr(why->text.text, line)) rm_str_add(&why->text, line);
 }
 
@@ -81,7 +82,7 @@ static void sentence_training(rm_strbuf *s, rp_doc *d, const rp_result *r)
     char recipe[128], text[64];
     rp_setting(r, "recipe", "default", recipe, sizeof recipe);
     double top1 = rp_real(r->row, "final_top1"), target = rp_real(r->row, "target_top1"), tta = rp_real(r->row, "time_to_accuracy_s");
-    rp_number t = rp_num(top1, 4), g = rp_num(target, 4);
+    rp_number t = rp_num(top1, 4), g = rp_num(target, 3);
     rm_str_addf(s, "The recipe %s ended at %s %% top-1 after %s epochs", recipe, t.text, rp_setting(r, "epochs", "?", text, sizeof text));
     rp_row(d, RP_MEASURED);
     rp_cell(d, "Top-1, recipe %s", recipe);
@@ -117,12 +118,14 @@ void rp_section_summary(rp_context *c)
         return;
     }
     char processor[256], cores[32], device[64], dtype[32], px[32];
+    rp_setting(any, "dtype", "", dtype, sizeof dtype);
+    rp_setting(any, "px", "", px, sizeof px);
     rp_doc tiles = { 0 }; /* filled beside the sentence, printed after it */
     rm_strbuf s = { 0 };
     rp_table_begin(&tiles, RP_TILES, tile, RM_COUNT(tile), "%s", "");
-    rm_str_addf(&s, "On %s with %s cores (device %s, %s, %s px): ", rp_fact(any->run->environment, "processor", processor, sizeof processor),
+    rm_str_addf(&s, "On %s with %s cores (device %s%s%s%s%s%s): ", rp_fact(any->run->environment, "processor", processor, sizeof processor),
                 rp_fact(any->run->environment, "cores_available", cores, sizeof cores), rp_setting(any, "device", "auto", device, sizeof device),
-                rp_setting(any, "dtype", "default number type", dtype, sizeof dtype), rp_setting(any, "px", "the recipe's", px, sizeof px));
+                dtype[0] ? ", " : "", dtype, px[0] ? ", " : "", px, px[0] ? " px" : "");
     if (one && most) sentence_scaling(&s, &tiles, one, most, strong);
     if (train) sentence_training(&s, &tiles, train);
     if (!one && !train) rm_str_add(&s, "neither a sweep nor a training run is in the store; what there is follows.");
@@ -172,7 +175,7 @@ void rp_section_environment(rp_context *c)
 
 /* ---- other results ---------------------------------------------------------------------------------------------- */
 
-enum { MOST_COLUMNS = 14 };
+enum { MOST_COLUMNS = 14, MOST_OPEN = 30 };
 
 static bool scalar(const json_t *v) { return !json_is_object(v) && !json_is_array(v); }
 
@@ -203,7 +206,8 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
         column[k + 2].title = name[k];
         for (size_t i = 0; i < n && !column[k + 2].number; i++) column[k + 2].number = json_is_number(json_object_get(r[i].row, name[k]));
     }
-    rp_table_begin(d, RP_TABLE, column, columns + 2, "Newest run of bench %s, begun %s", r->run->command, r->run->started);
+    if (n > MOST_OPEN) rp_fold(d, "All %zu rows", n);
+    rp_table_begin(d, RP_TABLE, column, columns + 2, "Newest run of bench %s, begun %.19s UTC", r->run->command, r->run->started);
     for (size_t i = 0; i < n; i++) {
         char text[512];
         rp_row(d, rp_style_of(r[i].origin, r[i].correct));
@@ -211,7 +215,8 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
         rp_cell(d, "%s%s", r[i].origin, r[i].correct ? "" : ", WRONG");
         for (size_t k = 0; k < columns; k++) rp_cell(d, "%s", rp_text_of(json_object_get(r[i].row, name[k]), text, sizeof text));
     }
-    rp_command(d, "%s", rp_reproduce(r));
+    if (n > MOST_OPEN) rp_fold_end(d);
+    rp_command(d, "%s", r->run->command_line);
 }
 
 void rp_section_others(rp_context *c)
