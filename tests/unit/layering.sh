@@ -35,7 +35,7 @@ omp\.h:^kernels/cpu/
 hwloc[^">]*:^(kernels|profiler|bench)/'
 while IFS= read -r row; do
   header=${row%%:*} where=${row#*:}
-  offenders=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]$header[\">]" base profiler kernels model reports bench --include='*.[ch]' --include='*.inc' |
+  offenders=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]${header}[\">]" base profiler kernels model reports bench --include='*.[ch]' --include='*.inc' |
     grep -vE "$where")
   if [ -n "$offenders" ]; then echo "$offenders"; echo "^ <$header> belongs to $where"; failed=1; fi
 done <<END
