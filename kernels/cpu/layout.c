@@ -63,7 +63,8 @@ rm_status cpu_layout_of(const_dnnl_memory_desc_t md, rm_shape shape, rm_dtype dt
 size_t cpu_bytes(const rm_tdesc *t)
 {
     dnnl_memory_desc_t md;
-    if (t->dtype == RM_F64 || t->dtype == RM_TF32 || t->shape.n <= 0) return 0;
+    if (t->shape.n <= 0) return 0;
+    if (cpu_dnnl_type(t->dtype) == dnnl_data_type_undef) return rm_shape_count(t->shape) * rm_dtype_bytes(t->dtype);
     rm_tdesc plain = *t;
     if (plain.layout == RM_LAYOUT_ANY) plain.layout = RM_LAYOUT_NCHW;
     if (cpu_md(&plain, &md) != RM_OK) return 0;

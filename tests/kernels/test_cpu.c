@@ -94,8 +94,8 @@ static void put(bench_op *b, rm_slot s, values v)
     void *p = rm_buf_host(b->args.t[s].buf);
     if (t.dtype == RM_I32) for (uint64_t i = 0; i < v.n; i++) ((int32_t *)p)[i] = (int32_t)v.v[i];
     else if (t.dtype == RM_U8) for (uint64_t i = 0; i < v.n; i++) ((uint8_t *)p)[i] = (uint8_t)v.v[i];
-    else if (is_ref(b) && s != RM_HYPER) memcpy(p, v.v, v.n * sizeof(double));
-    else if (b->op.code == RM_OP_OPTIM || is_ref(b)) for (uint64_t i = 0; i < v.n; i++) ((float *)p)[i] = (float)v.v[i];
+    else if (is_ref(b) || s == RM_HYPER) memcpy(p, v.v, v.n * sizeof(double));
+    else if (b->op.code == RM_OP_OPTIM) for (uint64_t i = 0; i < v.n; i++) ((float *)p)[i] = (float)v.v[i];
     else {
         rm_tdesc plain = t;
         rm_ref ref;
