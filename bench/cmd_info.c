@@ -135,6 +135,8 @@ static json_t *libraries_json(const json_t *devices, const json_t *comms)
     snprintf(version, sizeof version, "hwloc API %u.%u.%u", hwloc >> 16, hwloc >> 8 & 255, hwloc & 255);
     set_text(list, "topology", version);
     set_text(list, "json", "Jansson " JANSSON_VERSION);
+    snprintf(version, sizeof version, "SQLite %s", rm_store_library_version());
+    set_text(list, "store", version);
     set_text(list, "jpeg_vectors", rm_input_isa());
     return list;
 }
@@ -184,7 +186,7 @@ static json_t *files_json(const bench_options *o)
 static void print_machine(const json_t *m)
 {
     printf("Machine\n  %-10s %s\n", "processor", text_of(m, "processor"));
-    printf("  %-10s %lld usable; %lld packages, %lld cores, %lld hardware threads, %lld NUMA nodes\n", "cores", int_of(m, "cores_available"),
+    printf("  %-10s %lld usable (packages %lld, cores %lld, hardware threads %lld, NUMA nodes %lld)\n", "cores", int_of(m, "cores_available"),
            int_of(m, "packages"), int_of(m, "cores"), int_of(m, "hardware_threads"), int_of(m, "numa_nodes"));
     printf("  %-10s %lld GiB, %.1f GiB available\n", "memory", int_of(m, "memory_gib"), (double)int_of(m, "memory_available_bytes") / 0x1p30);
     printf("  %-10s %s\n  %-10s %s\n", "vectors", text_of(m, "isa"), "kernel", text_of(m, "kernel"));
@@ -216,7 +218,7 @@ static void print_parts(const char *title, const json_t *list)
         const char *library = text_of(part, "library");
         printf("  %-5s %-8s %s", text_of(part, "name"), usable ? "ready" : "missing", text_of(part, "summary"));
         if (!usable) printf(": %s", text_of(part, "reason"));
-        if (usable && library[0]) printf(" (%s)", library);
+        if (usable && library[0] && strcmp(library, "none") != 0) printf(" (%s)", library);
         if (json_array_size(json_object_get(part, "dtypes"))) {
             printf("\n  %14s %lld threads, %s;", "", int_of(part, "threads"), text_of(part, "hardware"));
             print_dtypes(part);

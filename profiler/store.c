@@ -76,6 +76,8 @@ static rm_status ask_int(rm_store *s, const char *sql, int64_t *out)
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
+const char *rm_store_library_version(void) { return sqlite3_libversion(); }
+
 const char *rm_store_default_path(void)
 {
     const char *path = getenv("RINGMARK_STORE");

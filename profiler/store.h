@@ -13,6 +13,8 @@ typedef struct rm_store rm_store;
 
 /* $RINGMARK_STORE or "ringmark.db". */
 const char *rm_store_default_path(void);
+/* Version of the SQLite in use: "3.40.1". */
+const char *rm_store_library_version(void);
 /* Creates the file when missing. A file that is no store, or of a newer schema, is RM_E_FORMAT. read_only: must exist. */
 rm_status rm_store_open(const char *path, bool read_only, rm_store **out) RM_CHECKED;
 void      rm_store_close(rm_store *s);
