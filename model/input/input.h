@@ -1,6 +1,7 @@
 /* Input: from a folder of JPEG files to batches of u8 images, deterministic whatever the number of workers.
  *
  * Layout DIR/train/<class>/<file>, DIR/val/<class>/<file>; classes sorted by name (bytewise), files sorted by class then name.
+ * Names end in .jpg or .jpeg in any case; names that begin with a dot are ignored; links are followed.
  * A sample's box and flip depend on (seed, epoch, sample index) alone; the order of an epoch on (seed, epoch) alone.
  * Threads: rm_dataset is immutable after open and may be shared; one consumer per rm_loader. */
 #ifndef RM_INPUT_H
@@ -38,7 +39,8 @@ typedef struct rm_decode_limits { uint64_t max_pixels; int32_t max_scans; } rm_d
 rm_status rm_decoder_new(const rm_decode_limits *limits, rm_decoder **out) RM_CHECKED;
 void      rm_decoder_free(rm_decoder *d);
 rm_status rm_jpeg_size(rm_decoder *d, const void *jpeg, size_t bytes, const char *where, int32_t *w, int32_t *h) RM_CHECKED;
-/* dst: (px, px, 3) u8 RGB. Bit-equal to Pillow's decode -> convert RGB -> crop -> resize(BILINEAR) [-> flip when do_flip].
+/* dst: (px, px, 3) u8 RGB. Bit-equal to Pillow's decode -> convert RGB -> crop -> resize(BILINEAR) [-> flip when do_flip]
+ * (Pillow 13, which resizes vertically first where a box loses many more rows than columns; older ones never do).
  * do_flip false leaves the flip to the device's AUGMENT op. */
 rm_status rm_jpeg_crop(rm_decoder *d, const void *jpeg, size_t bytes, const char *where, rm_box box, int32_t px, bool do_flip, uint8_t *dst) RM_CHECKED;
 /* Evaluation: shorter side to `resize`, centre crop px; equal to torchvision Resize(resize) + CenterCrop(px) on PIL images. */
@@ -70,7 +72,11 @@ typedef struct rm_loader_config {
     uint64_t max_batches;      /* 0: endless over epochs (train) or one pass (val) */
     rm_crop_params crop;
     bool    bench_only_decode; /* data-only mode: as usual but nobody trains */
-    rm_bad_policy bad; double max_bad_share; /* default 0.01; beyond: RM_E_FORMAT */
+    /* A bad image stops the run with FAIL. Otherwise it is listed (rm_loader_bad) and, in training, another takes its place,
+     * so that batches stay full: with SKIP the one at the same place of the next batch, with SUBSTITUTE any. In evaluation
+     * SKIP leaves it out and the batch is shorter. More than max_bad_share of the part's images (but one is never too
+     * many unless the share is 0): RM_E_FORMAT. What takes whose place depends on (seed, epoch, position) alone. */
+    rm_bad_policy bad; double max_bad_share;
     uint64_t inject_ns;        /* sleep added per batch by the producer (tests of the attribution) */
 } rm_loader_config;
 typedef struct rm_batch {
@@ -97,7 +103,7 @@ void      rm_loader_close(rm_loader *l);
 uint64_t  rm_loader_batches_per_epoch(const rm_dataset *ds, const rm_loader_config *cfg);
 
 /* ---- whole folders */
-typedef struct rm_check_report { uint64_t files, ok, bad; } rm_check_report;
+typedef struct rm_check_report { uint64_t files, ok, bad, warned; } rm_check_report; /* warned: of the ok ones, damaged data libjpeg put up with */
 /* Decodes every file with `threads` threads; fn is called (serialised) for each bad file. */
 rm_status rm_dataset_check(const char *dir, int32_t threads, void (*fn)(void *ctx, const char *path, const char *reason), void *ctx, rm_check_report *out) RM_CHECKED;
 /* Fashion-MNIST (idx .gz files of Debian's dataset-fashion-mnist in `src`) as JPEG folders in dir: 32 x 32, quality 95,
