@@ -88,9 +88,9 @@ static rm_tdesc planned(const check_run *r, rm_slot slot)
     return t;
 }
 
-static rm_dtype stored(const check_run *r, const rm_tdesc *t, rm_slot slot)
+static rm_dtype stored(const check_run *r, const rm_tdesc *t)
 {
-    bool real = t->dtype != RM_U8 && t->dtype != RM_I32 && slot != RM_HYPER;
+    bool real = t->dtype != RM_U8 && t->dtype != RM_I32;
     return real && r->wide ? RM_F64 : t->dtype;
 }
 
@@ -147,7 +147,7 @@ static rm_tdesc plain_f32(rm_tdesc t) { return (rm_tdesc){ t.shape, RM_F32, RM_L
 rm_status check_run_put(check_run *r, rm_slot slot, const double *v)
 {
     rm_tdesc t = planned(r, slot), plain = plain_f32(t);
-    if (t.layout < RM_LAYOUT_PRIVATE) return plain_put(r, t, stored(r, &t, slot), r->buf[slot], v);
+    if (t.layout < RM_LAYOUT_PRIVATE) return plain_put(r, t, stored(r, &t), r->buf[slot], v);
     rm_buf *stage;
     RM_TRY(rm_buf_alloc(r->d, RM_MEM_DEVICE, rm_layout_bytes(r->d, &plain), &stage));
     rm_status st = plain_put(r, plain, RM_F32, stage, v);
@@ -159,7 +159,7 @@ rm_status check_run_put(check_run *r, rm_slot slot, const double *v)
 rm_status check_run_get(check_run *r, rm_slot slot, double *v)
 {
     rm_tdesc t = planned(r, slot), plain = plain_f32(t);
-    if (t.layout < RM_LAYOUT_PRIVATE) return plain_get(r, t, stored(r, &t, slot), r->buf[slot], v);
+    if (t.layout < RM_LAYOUT_PRIVATE) return plain_get(r, t, stored(r, &t), r->buf[slot], v);
     rm_buf *stage;
     RM_TRY(rm_buf_alloc(r->d, RM_MEM_DEVICE, rm_layout_bytes(r->d, &plain), &stage));
     rm_status st = reorder(r->d, t, plain, r->buf[slot], stage);

@@ -180,7 +180,7 @@ static void note_needs(rm_device *d, const rm_op *op, rm_plan *plan)
         if (use & RM_WRITE) plan->written |= 1u << i;
         rm_tdesc t = rm_op_tensor(op, slot);
         if (slot == RM_SAVED) { plan->need[i] = plan->info.saved_bytes; continue; }
-        if (slot == RM_HYPER) { plan->need[i] = RM_HYPER_COUNT * sizeof(float); continue; } /* float on every device */
+        if (slot == RM_HYPER) { plan->need[i] = RM_HYPER_COUNT * sizeof(double); continue; } /* double on every device */
         if (op->code != RM_OP_OPTIM && planned_layout(&plan->info, slot) != RM_LAYOUT_ANY)
             t.layout = planned_layout(&plan->info, slot);
         plan->need[i] = t.layout == RM_LAYOUT_ANY ? rm_shape_count(t.shape) * rm_dtype_bytes(t.dtype) : d->ops->layout_bytes(d, &t);

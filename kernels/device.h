@@ -116,7 +116,7 @@ rm_status rm_mark_ns(const rm_device *d, const rm_mark *m, uint64_t *out_ns) RM_
 
 /* ---- ops */
 /* Bytes of a tensor in its layout, padding included. On ref every f32 tensor is stored as doubles (8 bytes an element),
- * which a caller sees here; HYPER is float, LABEL and FLAG are int32, FLIP and images are u8 on every device. */
+ * which a caller sees here; HYPER is double, LABEL and FLAG are int32, FLIP and images are u8 on every device. */
 size_t    rm_layout_bytes(rm_device *d, const rm_tdesc *t);
 /* Layouts in `op` that are RM_LAYOUT_ANY are the device's choice; others are what the caller has. The answer may want
  * another layout than offered: the caller reorders. RM_E_UNSUPPORTED says what the device lacks. Sync. */

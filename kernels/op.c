@@ -116,7 +116,7 @@ rm_tdesc rm_op_tensor(const rm_op *op, rm_slot slot)
         return vector(fc ? op->w.shape.n : op->x.shape.c, real);
     case RM_LABEL: return vector(op->x.shape.n, RM_I32);
     case RM_LOSS: return vector(1, real);
-    case RM_HYPER: return vector(RM_HYPER_COUNT, RM_F32);
+    case RM_HYPER: return vector(RM_HYPER_COUNT, RM_F64);
     case RM_FLAG: return vector(2, RM_I32);
     case RM_FLIP: return vector(op->x.shape.n, RM_U8);
     default: return none;

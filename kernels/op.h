@@ -52,7 +52,7 @@ typedef enum rm_slot {
 typedef enum rm_optimizer { RM_SGD, RM_LARS } rm_optimizer;
 /* One parameter's span of the arena. Elements, not bytes. */
 typedef struct rm_segment { uint64_t start, count; bool decay, adapt; } rm_segment;
-/* Values of the HYPER slot (float), written before every step so that a captured graph can be replayed. */
+/* Values of the HYPER slot (double on every device), written before every step so that a captured graph can be replayed. */
 enum { RM_HYPER_LR, RM_HYPER_MOMENTUM, RM_HYPER_DECAY, RM_HYPER_GRAD_SCALE /* 1/(loss scale x accumulation x ranks) */,
        RM_HYPER_ETA /* LARS trust coefficient */, RM_HYPER_COUNT = 8 };
 

@@ -52,9 +52,9 @@ static void update_segment(const rm_op *op, const rm_segment *s, double *w, cons
 
 rm_status ref_optim(const rm_op *op, void *const t[])
 {
-    const float *value = t[RM_HYPER];
-    const hyper h = { (double)value[RM_HYPER_LR], (double)value[RM_HYPER_MOMENTUM], (double)value[RM_HYPER_DECAY],
-                      (double)value[RM_HYPER_GRAD_SCALE], (double)value[RM_HYPER_ETA] };
+    const double *value = t[RM_HYPER];
+    const hyper h = { value[RM_HYPER_LR], value[RM_HYPER_MOMENTUM], value[RM_HYPER_DECAY],
+                      value[RM_HYPER_GRAD_SCALE], value[RM_HYPER_ETA] };
     const double *dw = t[RM_DW];
     int32_t *flag = t[RM_FLAG], bad = 0, first = -1;
     for (uint32_t k = 0; k < op->u.optim.n_segment; k++) {

@@ -144,7 +144,7 @@ static void counts_are_the_fields(void **state)
     op = parsed("fc n=1 c=2048 o=1000");
     assert_int_equal(rm_op_flops(&op), 2u * 2048000u);
     op = parsed("optim count=100");
-    assert_int_equal(rm_op_bytes_read(&op), 3u * 400u + 32u);
+    assert_int_equal(rm_op_bytes_read(&op), 3u * 400u + 64u);
     assert_int_equal(rm_op_bytes_written(&op), 2u * 400u + 8u);
 }
 

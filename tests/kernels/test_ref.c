@@ -6,7 +6,11 @@
 #include <cmocka.h>
 #include "kernels/check.h"
 #include <math.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static rm_device *d;
 static int set_up(void **state) { return rm_device_open("ref", NULL, &d) != RM_OK; }
@@ -129,10 +133,10 @@ static void cross_entropy(void **state)
     rm_plan_free(d, plan);
 }
 
-static void optimise(rm_op *op, const rm_segment *segment, double *w, double *dw, double *v, float hyper[8], int32_t *flag)
+static void optimise(rm_op *op, const rm_segment *segment, double *w, double *dw, double *v, double hyper[8], int32_t *flag)
 {
     op->u.optim.segment = segment;
-    operand list[] = { { RM_W, w, 32 }, { RM_DW, dw, 32 }, { RM_MOMENTUM, v, 32 }, { RM_HYPER, hyper, 32 }, { RM_FLAG, flag, 8 } };
+    operand list[] = { { RM_W, w, 32 }, { RM_DW, dw, 32 }, { RM_MOMENTUM, v, 32 }, { RM_HYPER, hyper, 64 }, { RM_FLAG, flag, 8 } };
     run_op(op, list, 5);
 }
 
@@ -140,7 +144,7 @@ static void optimisers(void **state)
 {
     /* segments cover elements 0 and 1..2; element 3 belongs to none */
     const rm_segment segment[2] = { { .start = 0, .count = 1, .decay = true, .adapt = true }, { .start = 1, .count = 2 } };
-    float hyper[8] = { [RM_HYPER_LR] = 0.5f, [RM_HYPER_MOMENTUM] = 0.5f, [RM_HYPER_DECAY] = 0.25f, [RM_HYPER_GRAD_SCALE] = 2, [RM_HYPER_ETA] = 0.125f };
+    double hyper[8] = { [RM_HYPER_LR] = 0.5, [RM_HYPER_MOMENTUM] = 0.5, [RM_HYPER_DECAY] = 0.25, [RM_HYPER_GRAD_SCALE] = 2, [RM_HYPER_ETA] = 0.125 };
     double w[4] = { 4, 1, 1, 9 }, dw[4] = { 1, 1, 0, 5 }, v[4] = { 2, 0, 4, 3 };
     int32_t flag[2];
     rm_op op = parsed("optim count=4 segments=2");
@@ -214,7 +218,57 @@ static void what_ref_lacks_is_said(void **state)
     t.dtype = RM_U8;
     assert_int_equal(rm_layout_bytes(d, &t), 12);
     rm_buf *buf;
-    assert_int_equal(rm_buf_alloc(d, RM_MEM_DEVICE, SIZE_MAX / 4, &buf), RM_E_NOMEM);
+    assert_int_equal(rm_buf_alloc(d, RM_MEM_DEVICE, SIZE_MAX, &buf), RM_E_NOMEM);
+}
+
+/* A breach of the contract by our own code ends the program: tried in a child process. */
+typedef enum breach { MISSING, SHORT, OVERLAP, LIVE, BREACHES } breach;
+
+static void commit_breach(breach which)
+{
+    rm_op op;
+    rm_plan *plan;
+    rm_plan_info info;
+    rm_buf *x, *y;
+    if (rm_op_parse("conv n=1 c=2 h=3 w=3 o=2 k=1", &op) || rm_device_plan(d, &op, &plan, &info) ||
+        rm_buf_alloc(d, RM_MEM_DEVICE, 4096, &x) || rm_buf_alloc(d, RM_MEM_DEVICE, 4096, &y)) return;
+    rm_args args = { .t[RM_X] = { x, 0 }, .t[RM_W] = { x, 2048 }, .t[RM_Y] = { y, 0 } };
+    if (which == LIVE) rm_device_close(d);
+    if (which == MISSING) args.t[RM_W].buf = NULL;
+    if (which == SHORT) args.t[RM_Y].offset = 4096 - 8 * 18 + 8;
+    if (which == OVERLAP) args.t[RM_Y] = (rm_ref){ x, 8 * 17 };
+    if (rm_device_run(d, NULL, plan, &args) == RM_OK) _exit(0);
+}
+
+static void breaches_of_the_contract_abort(void **state)
+{
+    for (breach b = MISSING; b < BREACHES; b++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            if (!freopen("/dev/null", "w", stderr)) _exit(1);
+            signal(SIGABRT, SIG_DFL);
+            commit_breach(b);
+            _exit(2);
+        }
+        int how = 0;
+        assert_int_equal(waitpid(child, &how, 0), child);
+        if (!WIFSIGNALED(how) || WTERMSIG(how) != SIGABRT) fail_msg("breach %d went unseen (%d)", (int)b, how);
+    }
+}
+
+static void devices_are_found_by_name(void **state)
+{
+    rm_device *found = NULL;
+    assert_int_equal(rm_device_open("gpu", NULL, &found), RM_E_ARG);
+    assert_non_null(strstr(rm_last_error(), "gpu"));
+    assert_null(found);
+    bool cuda = false;
+    for (const rm_device_ops *const *p = rm_device_list(); *p; p++) cuda |= !strcmp((*p)->name, "cuda");
+    assert_true(cuda); /* listed even where it is not built, so that it can say so */
+    assert_int_equal(rm_device_open("auto", NULL, &found), RM_OK);
+    assert_string_not_equal(rm_device_name(found), "null");
+    rm_device_close(found);
 }
 
 int main(void)
@@ -223,6 +277,7 @@ int main(void)
         cmocka_unit_test(convolution), cmocka_unit_test(convolution_backward), cmocka_unit_test(batch_norm),
         cmocka_unit_test(max_pool_takes_the_first_of_a_tie), cmocka_unit_test(cross_entropy), cmocka_unit_test(optimisers),
         cmocka_unit_test(images), cmocka_unit_test(in_place_is_the_same), cmocka_unit_test(what_ref_lacks_is_said),
+        cmocka_unit_test(breaches_of_the_contract_abort), cmocka_unit_test(devices_are_found_by_name),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
