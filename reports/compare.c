@@ -131,7 +131,7 @@ static rm_status ratio_cells(rp_doc *d, const side *x, const side *y, bool fair)
 static void condition_cell(rp_doc *d, const rp_result *a, const rp_result *b, const char *asked, const char *machine)
 {
     if (!a->correct || !b->correct) rp_cell(d, "wrong result in %s: not compared", a->correct ? "B" : b->correct ? "A" : "both");
-    else if (!usable(a) || !usable(b)) rp_cell(d, "not compared: A is %s, B is %s", a->origin, b->origin);
+    else if (!usable(a) || !usable(b)) rp_cell(d, "not compared: A is %s, B is %s", rp_origin(a), rp_origin(b));
     else if (asked[0]) rp_cell(d, "unlike, not compared: %s", asked);
     else if (machine[0]) rp_cell(d, "unlike machines (see below)");
     else rp_cell(d, "like");
@@ -199,10 +199,37 @@ static void lonely(rp_doc *d, const rp_data *from, const rp_data *other, const c
     rm_str_free(&s);
 }
 
+/* The answer first: how much of the two stores can be compared at all, and the first factor that can. */
+static rm_status lead(rp_doc *d, const rp_data *a, const rp_data *b)
+{
+    size_t both = 0, fair = 0;
+    rp_ratio first = { NAN, NAN, NAN };
+    const char *name = "";
+    for (size_t i = 0; i < a->n_results; i++) {
+        const rp_result *x = &a->result[i], *y = superseded(a, i) ? NULL : partner(b, x);
+        both += y != NULL;
+        if (!y || !usable(x) || !usable(y) || !like(x, y)) continue;
+        side s = { 0 }, t = { 0 };
+        rm_status st = side_of(a, x, &s);
+        if (st == RM_OK) st = side_of(b, y, &t);
+        if (st == RM_OK && !fair++ && s.n && t.n) st = rp_ratio_of(s.step, s.n, t.step, t.n, &first), name = x->key;
+        free(s.step);
+        free(t.step);
+        RM_TRY(st);
+    }
+    if (isfinite(first.ratio))
+        rp_lead(d, "B takes steps %s times as fast as A (%s; 95 %% interval within the runs %s – %s). %zu results are in both stores, %zu of them under "
+                   "conditions that can be compared.", rp_num(first.ratio, 3).text, name, rp_num(first.low, 4).text, rp_num(first.high, 4).text, both, fair);
+    else
+        rp_lead(d, "%zu results are in both stores, %zu of them under conditions that can be compared.", both, fair);
+    return RM_OK;
+}
+
 rm_status rp_compare(rp_doc *d, const rp_data *a, const rp_data *b)
 {
     static const rp_column column[] = { { "Command", false }, { "Result", false }, { "A, step (ms)", true }, { "B, step (ms)", true }, { "A, images/s", true },
                                         { "B, images/s", true }, { "B is faster by the factor", true }, { "95 % interval", true }, { "Conditions", false } };
+    RM_TRY(lead(d, a, b));
     rp_heading(d, 2, "Side by side");
     rp_text(d, "A is %s, B is %s.", a->path, b->path);
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Newest results of the same name; the factor is A's median step time over B's");

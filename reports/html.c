@@ -28,7 +28,7 @@ static const char style[] =
     "table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.34em .7em;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}\n"
     "th{background:var(--tint);font-weight:600;border-bottom:1px solid #aeb6bf;vertical-align:bottom}\n"
-    "td{max-width:44ch;overflow-wrap:break-word}\n"
+    "td{max-width:44ch;overflow-wrap:break-word}.s{white-space:nowrap}.w{min-width:32ch}\n"
     ".n{text-align:right;white-space:nowrap}\n"
     "th.n{white-space:normal}\n"
     "tr.projected td{font-style:italic;background:#f4f1fb}tr.emulated td{background:#fdf3e7}\n"
@@ -72,6 +72,14 @@ static const char *style_class(rp_style s)
     return name[s];
 }
 
+/* Short words stay on one line and sentences get room: a wide table scrolls, so it need not be squeezed. */
+static const char *cell_open(bool number, const char *text)
+{
+    if (number) return "<td class=\"n\">";
+    size_t n = strlen(text);
+    return n <= 30 ? "<td class=\"s\">" : n > 50 ? "<td class=\"w\">" : "<td>";
+}
+
 static void table(rm_strbuf *out, const rp_block *b)
 {
     const rp_table *t = &b->table;
@@ -82,8 +90,10 @@ static void table(rm_strbuf *out, const rp_block *b)
     rm_str_add(out, "</tr></thead>\n<tbody>\n");
     for (size_t r = 0; r < t->rows && (r + 1) * t->columns <= t->cells; r++) {
         rm_str_addf(out, t->style[r] == RP_PLAIN ? "<tr>" : "<tr class=\"%s\">", style_class(t->style[r]));
-        for (size_t c = 0; c < t->columns; c++)
-            element(out, t->column[c].number ? "<td class=\"n\">" : "<td>", t->cell[r * t->columns + c], "</td>");
+        for (size_t c = 0; c < t->columns; c++) {
+            const char *text = t->cell[r * t->columns + c];
+            element(out, cell_open(t->column[c].number, text), text, "</td>");
+        }
         rm_str_add(out, "</tr>\n");
     }
     rm_str_add(out, "</tbody></table></div>\n");

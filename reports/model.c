@@ -187,6 +187,8 @@ const char *rp_reproduce(const rp_result *r)
     return text ? text : r->run->command_line;
 }
 
+const char *rp_origin(const rp_result *r) { return strcmp(r->origin, "not_measured") ? r->origin : "not\u00a0measured"; }
+
 rp_number rp_num(double v, int digits)
 {
     rp_number n;

@@ -48,6 +48,8 @@ const char *rp_fact(const json_t *environment, const char *name, char *buf, size
 const char *rp_setting(const rp_result *r, const char *name, const char *fallback, char *buf, size_t size);
 /* The command line that gives the result again. */
 const char *rp_reproduce(const rp_result *r);
+/* The origin as words ("not measured"). */
+const char *rp_origin(const rp_result *r);
 /* Any JSON value as one line of text. */
 const char *rp_text_of(const json_t *v, char *buf, size_t size);
 

@@ -35,7 +35,6 @@ static rm_status row(void *ctx, char *const *f, int n)
     if (n != FIELDS) return rm_fail(RM_E_FORMAT, "references.csv: %d columns, not %d", n, FIELDS);
     rp_row(d, RP_PLAIN);
     rp_cell(d, "%s", f[SYSTEM]);
-    rp_cell(d, "%s", f[DEVICES]);
     rp_cell(d, "%s", or_dash(f[IMAGES_PER_S]));
     rp_cell(d, "%s", f[PRECISION]);
     rp_cell(d, "%s", f[FRAMEWORK]);
@@ -51,7 +50,7 @@ static rm_status row(void *ctx, char *const *f, int n)
 
 rm_status rp_section_references(rp_context *c)
 {
-    static const rp_column column[] = { { "System", false }, { "Devices", true }, { "images/s", true }, { "Precision", false }, { "Framework", false }, { "Batch per device", true },
+    static const rp_column column[] = { { "System", false }, { "images/s", true }, { "Precision", false }, { "Framework", false }, { "Batch per device", true },
                                         { "Epochs", true }, { "Time (min)", true }, { "images/s against time", false }, { "Conditions", false }, { "Source", false } };
     references r = { .c = c };
     rp_heading(c->doc, 2, "Published figures of other systems");

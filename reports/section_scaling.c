@@ -11,7 +11,7 @@ static void head_cells(rp_doc *d, const rp_result *r)
 {
     rp_row(d, rp_style_of(r->origin, r->correct));
     rp_cell(d, "%s", rp_num(rp_real(r->row, "ranks"), 6).text);
-    rp_cell(d, "%s%s", strcmp(r->origin, "not_measured") ? r->origin : "not\u00a0measured", r->correct ? "" : ", WRONG: not to be used");
+    rp_cell(d, "%s%s", rp_origin(r), r->correct ? "" : ", WRONG: not to be used");
 }
 
 static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool strong)
