@@ -61,6 +61,10 @@ rm_status rm_recipe_set(rm_recipe *r, const char *key, const char *value) RM_CHE
 /* Calls fn for every key in table order with its value as text: echo, JSON, checkpoint. */
 void      rm_recipe_each(const rm_recipe *r, void (*fn)(void *ctx, const char *key, const char *value, const char *help), void *ctx);
 const char *const *rm_recipe_names(void); /* built in, NULL-terminated */
+/* What several keys say together (crop_scale_min <= crop_scale_max, ...); files are checked, changes by rm_recipe_set() are not. */
+rm_status rm_recipe_check(const rm_recipe *r) RM_CHECKED;
+/* `progressive` as stages: px[RM_RECIPE_STAGES], epochs[RM_RECIPE_STAGES]; *n = 0 when it is off. */
+rm_status rm_recipe_stages(const rm_recipe *r, int32_t *px, double *epochs, uint32_t *n) RM_CHECKED;
 
 /* Learning rate of optimiser step `step` (0-based) out of steps_per_epoch * epochs. Sources of the formulas in schedule.c. */
 double    rm_recipe_lr(const rm_recipe *r, uint64_t step, uint64_t steps_per_epoch, uint64_t total_steps, uint32_t actual_global_batch);
