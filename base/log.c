@@ -29,7 +29,10 @@ static void emit(const char *label, const char *fmt, va_list ap)
     if (own_rank > 0) n += (size_t)snprintf(line + n, room - n, "[rank %d] ", own_rank);
     n += (size_t)snprintf(line + n, room - n, "%s", label);
     const int body = vsnprintf(line + n, room - n, fmt, ap);
+    const size_t start = n;
     if (body > 0) n += (size_t)body < room - n ? (size_t)body : room - n - 1;
+    for (size_t i = start; i < n; i++) /* names of files and options are the user's: no second line, no terminal commands */
+        if ((unsigned char)line[i] < ' ' || line[i] == 127) line[i] = '?';
     line[n++] = '\n';
     fwrite(line, 1, n, stderr);
 }

@@ -186,6 +186,7 @@ static void speak(void)
     rm_progress_end(&p);
 }
 static void speak_again(void) { rm_warn_once("test_base.once", "once"); }
+static void speak_badly(void) { rm_warn("cannot open a\nb\033[31m\tc"); }
 static void speak_long(void)
 {
     char text[5000];
@@ -209,6 +210,8 @@ static void the_log_keeps_to_its_verbosity(void **state)
     capture(speak_again, text, sizeof text);
     assert_string_equal(text, "");
     rm_log_setup(RM_NORMAL, 0);
+    capture(speak_badly, text, sizeof text);
+    assert_string_equal(text, "warning: cannot open a?b?[31m?c\n");
     capture(speak_long, text, sizeof text);
     assert_true(strlen(text) > 2000 && strlen(text) < 2048 && text[strlen(text) - 1] == '\n');
 }
