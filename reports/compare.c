@@ -212,7 +212,10 @@ static rm_status lead(rp_doc *d, const rp_data *a, const rp_data *b)
         side s = { 0 }, t = { 0 };
         rm_status st = side_of(a, x, &s);
         if (st == RM_OK) st = side_of(b, y, &t);
-        if (st == RM_OK && !fair++ && s.n && t.n) st = rp_ratio_of(s.step, s.n, t.step, t.n, &first), name = x->key;
+        if (st == RM_OK && !fair++ && s.n && t.n) {
+            st = rp_ratio_of(s.step, s.n, t.step, t.n, &first);
+            name = x->key;
+        }
         free(s.step);
         free(t.step);
         RM_TRY(st);

@@ -67,7 +67,7 @@ static extent extent_of(const rp_result *r, size_t n)
         e.most_n_seen = fmax(e.most_n_seen, ranks);
         e.most_y = fmax(e.most_y, isfinite(high) ? high : y);
         e.least_y = fmin(e.least_y, y);
-        if (isnan(e.one)) e.one = rp_real(r[i].row, "baseline");
+        if (isnan(e.one)) e.one = rp_baseline(r[i].row);
         if (isnan(e.one) && ranks == 1) e.one = y;
     }
     e.log = e.most_n > 16;
@@ -206,9 +206,19 @@ rm_status rp_fig_steps(const char *out_dir, rm_store *store, const rp_result *r,
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
 
 const rp_pass rp_passes[] = {
-    { "fwd", "forward", RP_BLUE },         { "bwd_data", "backward, data", RP_ORANGE }, { "bwd_weights", "backward, weights", RP_AMBER },
-    { "update", "update", RP_GREEN },      { "input", "input", RP_SKY },                { "reorder", "reorder", RP_PURPLE },
-    { "host", "host", RP_YELLOW },         { "idle", "idle", "#c9ced4" },               { NULL, NULL, NULL },
+    { "fwd", "forward", RP_BLUE },
+    { "loss", "loss", "#332288" },
+    { "bwd_data", "backward, data", RP_ORANGE },
+    { "bwd_weights", "backward, weights", RP_AMBER },
+    { "bwd", "backward, both", "#cc79a7" },
+    { "accumulate", "accumulation", "#117733" },
+    { "update", "update", RP_GREEN },
+    { "weights", "weight copies", RP_YELLOW },
+    { "input", "input", RP_SKY },
+    { "reorder", "reorders", RP_PURPLE },
+    { "host", "host", "#4d5358" },
+    { "idle", "idle", "#c9ced4" },
+    { NULL, NULL, NULL },
 };
 enum { PASSES = RM_COUNT(rp_passes) - 1 };
 
@@ -228,11 +238,13 @@ int rp_stage_of(const char *layer, const char *pass)
     return RP_STAGES - 1;
 }
 
-static int pass_of(const char *pass)
+int rp_pass_of(const json_t *layer)
 {
-    for (int i = 0; i < PASSES; i++)
+    const char *pass = rp_string(layer, "pass"), *op = rp_string(layer, "op");
+    if (op && !strncmp(op, "reorder", 7)) pass = "reorder"; /* whatever pass wanted the other layout */
+    for (int i = 0; pass && i < PASSES; i++)
         if (!strcmp(pass, rp_passes[i].pass)) return i;
-    return PASSES - 2; /* an unknown pass is the host's */
+    return PASSES - 2; /* unknown: the host's */
 }
 
 rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
@@ -246,8 +258,8 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
         const char *name = rp_string(layer, "name"), *pass = rp_string(layer, "pass");
         double t = 1e3 * rp_real(layer, "time_s");
         if (!name || !pass || !(t > 0)) continue;
-        ms[rp_stage_of(name, pass)][pass_of(pass)] += t;
-        total[pass_of(pass)] += t;
+        ms[rp_stage_of(name, pass)][rp_pass_of(layer)] += t;
+        total[rp_pass_of(layer)] += t;
     }
     say(&f, "set ylabel 'time in one step (ms)'\nset style data histograms\nset style histogram rowstacked\nset boxwidth 0.62\n"
             "set style fill solid 1 border rgb '#ffffff'\nset key outside right top vertical reverse Left invert maxcols 1 width -3\nset yrange [0:*]\nset xrange [-0.6:%d.6]\n", RP_STAGES - 1);

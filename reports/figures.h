@@ -14,9 +14,10 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn) RM
 /* "accuracy": top-1 against time since the start, evaluation included, with the target. */
 rm_status rp_fig_accuracy(const char *out_dir, const rp_result *r, bool *drawn) RM_CHECKED;
 
-/* Passes of a layer row in the order of the step; `pass` as stored, title and colour for people. Ends with pass NULL. */
+/* Passes of a layer row; `pass` as stored, title and colour for people. Ends with pass NULL. rp_pass_of() gives the index. */
 typedef struct rp_pass { const char *pass, *title, *colour; } rp_pass;
 extern const rp_pass rp_passes[];
+int rp_pass_of(const json_t *layer);
 /* Index into rp_stages of a layer's name ("layer2.0.conv1", "maxpool", "fc") and pass. */
 extern const char *const rp_stages[];
 enum { RP_STAGES = 7 };

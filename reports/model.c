@@ -187,6 +187,12 @@ const char *rp_reproduce(const rp_result *r)
     return text ? text : r->run->command_line;
 }
 
+double rp_baseline(const json_t *row)
+{
+    double v = rp_real(row, "baseline_images_per_s");
+    return isnan(v) ? rp_real(row, "baseline") : v;
+}
+
 const char *rp_origin(const rp_result *r) { return strcmp(r->origin, "not_measured") ? r->origin : "not\u00a0measured"; }
 
 rp_number rp_num(double v, int digits)

@@ -48,6 +48,8 @@ const char *rp_fact(const json_t *environment, const char *name, char *buf, size
 const char *rp_setting(const rp_result *r, const char *name, const char *fallback, char *buf, size_t size);
 /* The command line that gives the result again. */
 const char *rp_reproduce(const rp_result *r);
+/* X(1) with collectives switched off, images/s; NaN when the row has none. */
+double rp_baseline(const json_t *row);
 /* The origin as words ("not measured"). */
 const char *rp_origin(const rp_result *r);
 /* Any JSON value as one line of text. */

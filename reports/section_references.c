@@ -22,7 +22,7 @@ static void check(char *const *f, rp_doc *d, bool *out_off)
         return;
     }
     *out_off = fabs(wall / predicted - 1) > TOLERANCE;
-    rp_cell(d, "%s: %s min at that rate", *out_off ? "disagrees" : "agrees", rp_num(predicted, 3).text);
+    rp_cell(d, "%s, %s", rp_num(predicted, 3).text, *out_off ? "disagrees" : "agrees");
 }
 
 typedef struct references { rp_context *c; size_t off; } references;
@@ -51,7 +51,7 @@ static rm_status row(void *ctx, char *const *f, int n)
 rm_status rp_section_references(rp_context *c)
 {
     static const rp_column column[] = { { "System", false }, { "images/s", true }, { "Precision", false }, { "Framework", false }, { "Batch per device", true },
-                                        { "Epochs", true }, { "Time (min)", true }, { "images/s against time", false }, { "Conditions", false }, { "Source", false } };
+                                        { "Epochs", true }, { "Time (min)", true }, { "At that rate (min)", false }, { "Conditions", false }, { "Source", false } };
     references r = { .c = c };
     rp_heading(c->doc, 2, "Published figures of other systems");
     rp_text(c->doc, "Not measured here, and not comparable with the figures above: other machines, precisions, image sizes and software. "

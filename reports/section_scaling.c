@@ -11,7 +11,7 @@ static void head_cells(rp_doc *d, const rp_result *r)
 {
     rp_row(d, rp_style_of(r->origin, r->correct));
     rp_cell(d, "%s", rp_num(rp_real(r->row, "ranks"), 6).text);
-    rp_cell(d, "%s%s", rp_origin(r), r->correct ? "" : ", WRONG: not to be used");
+    rp_cell(d, "%s%s%s", rp_origin(r), json_is_true(rp_at(r->row, "oversubscribed")) ? ", oversubscribed" : "", r->correct ? "" : ", WRONG: not to be used");
 }
 
 static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool strong)
@@ -39,7 +39,7 @@ static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool stron
     }
     rp_reasons(d, &why);
     double baseline = NAN;
-    for (size_t i = 0; i < n && isnan(baseline); i++) baseline = rp_real(r[i].row, "baseline");
+    for (size_t i = 0; i < n && isnan(baseline); i++) baseline = rp_baseline(r[i].row);
     rp_text(d, "%s Baseline X(1), collectives switched off: %s images/s.",
             strong ? "Strong: the global batch is fixed, E(N) = T(1) / (N T(N))." : "Weak: the batch per device is fixed, E(N) = X(N) / (N X(1)).",
             rp_num(baseline, 4).text);
@@ -139,29 +139,53 @@ static void budget_table(rp_doc *d, const rp_result *r, size_t n)
     if (off) rp_note(d, "A budget is more than 2 %% away from its median step: do not trust its terms.");
 }
 
+static const json_t *attribution_of(const rp_result *r)
+{
+    const json_t *a = rp_at(r->row, "loss_attribution_s");
+    if (!a) a = rp_at(r->row, "loss_attribution");
+    return json_object_size(a) && isfinite(rp_real(a, "unexplained")) ? a : NULL;
+}
+
 static void attribution_table(rp_doc *d, const rp_result *r, size_t n)
 {
     static const char *const key[] = { "input", "compute_slowdown", "exposed_transfer", "straggler", "unexplained" };
     static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Input", true }, { "Compute slow-down", true }, { "Exposed transfer", true },
-                                        { "Straggler", true }, { "Unexplained", true }, { "Loss: 100 % − efficiency", true } };
+                                        { "Straggler", true }, { "Unexplained", true }, { "Loss: all of them", true }, { "Of it explained (%)", true } };
     bool any = false;
-    for (size_t i = 0; i < n; i++) any |= json_object_size(rp_at(r[i].row, "loss_attribution")) > 0;
+    for (size_t i = 0; i < n; i++) any |= attribution_of(&r[i]) && rp_real(r[i].row, "ranks") > 1;
     if (!any) return;
-    rp_why why = { { 0 } };
     rp_heading(d, 3, "Where the scaling loss comes from");
-    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Attribution of the loss, in points of efficiency (%%)");
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "How much longer a step takes than the ideal one, in ms, and why");
     for (size_t i = 0; i < n; i++) {
-        if (!json_is_object(rp_at(r[i].row, "loss_attribution"))) continue;
-        double efficiency = rp_real(r[i].row, rp_is_strong(&r[i]) ? "efficiency_strong" : "efficiency_weak");
+        const json_t *a = attribution_of(&r[i]);
+        if (!a || !(rp_real(r[i].row, "ranks") > 1)) continue;
+        double sum = 0, unexplained = rp_real(a, "unexplained");
         head_cells(d, &r[i]);
         for (size_t k = 0; k < RM_COUNT(key); k++) {
-            char path[64];
-            snprintf(path, sizeof path, "loss_attribution.%s", key[k]);
-            rp_value(d, &r[i], path, 100, 3, &why);
+            double v = rp_real(a, key[k]);
+            sum += isfinite(v) ? v : 0;
+            rp_cell(d, "%s", rp_num(1e3 * v, 3).text);
         }
-        rp_cell(d, "%s", rp_num(100 * (1 - efficiency), 3).text);
+        rp_cell(d, "%s", rp_num(1e3 * sum, 3).text);
+        rp_cell(d, "%s", sum > 0 ? rp_num(100 * (1 - fabs(unexplained) / sum), 3).text : "–");
     }
-    rp_reasons(d, &why);
+    rp_text(d, "The ideal step is T(1) with the same batch per device (weak) or T(1) / N (strong). A negative term was shorter than on one device.");
+}
+
+static void accuracy_table(rp_doc *d, const rp_result *r, size_t n)
+{
+    static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Time to accuracy (s)", true }, { "Target (%)", true }, { "Top-1 reached (%)", true }, { "Whole run (s)", true } };
+    static const char *const path[] = { "to_accuracy.time_to_accuracy_s", "to_accuracy.target_top1", "to_accuracy.final_top1", "to_accuracy.run_s" };
+    bool any = false;
+    for (size_t i = 0; i < n; i++) any |= json_is_object(rp_at(r[i].row, "to_accuracy"));
+    if (!any) return;
+    rp_heading(d, 3, "Time to accuracy by number of devices");
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Trained to the target with each number of devices; evaluation counts");
+    for (size_t i = 0; i < n; i++) {
+        if (!json_is_object(rp_at(r[i].row, "to_accuracy"))) continue;
+        head_cells(d, &r[i]);
+        for (size_t k = 0; k < RM_COUNT(path); k++) rp_value(d, &r[i], path[k], 1, 4, NULL);
+    }
 }
 
 static rm_status steps_table(rp_context *c, const rp_result *r, size_t n)
@@ -214,6 +238,7 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong,
     overlap_table(d, r, n);
     budget_table(d, r, n);
     attribution_table(d, r, n);
+    accuracy_table(d, r, n);
     rp_heading(d, 3, "Step times");
     if (with_figures) {
         bool drawn = false;

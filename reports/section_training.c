@@ -115,8 +115,7 @@ static void passes_table(rp_doc *d, const json_t *const *layer, size_t n, double
         double time = 0, flops = 0, bytes = 0;
         size_t rows = 0;
         for (size_t i = 0; i < n; i++) {
-            const char *pass = rp_string(layer[i], "pass");
-            if (!pass || strcmp(pass, p->pass)) continue;
+            if (rp_pass_of(layer[i]) != p - rp_passes) continue;
             rows++;
             time += fmax(0, rp_real(layer[i], "time_s"));
             flops += fmax(0, rp_real(layer[i], "flops"));

@@ -8,6 +8,8 @@
 
 bool rp_is_strong(const rp_result *r)
 {
+    const char *scaling = rp_string(r->row, "scaling");
+    if (scaling) return !strcmp(scaling, "strong");
     return json_object_get(r->row, "efficiency_strong") != NULL || json_is_true(json_object_get(r->run->config, "strong"));
 }
 bool rp_is_weak(const rp_result *r) { return !rp_is_strong(r); }
@@ -70,7 +72,8 @@ static void sentence_scaling(rm_strbuf *s, rp_doc *d, const rp_result *one, cons
         rm_str_add(s, " (only one number of devices was measured). ");
         return;
     }
-    rm_str_addf(s, " and %s %% %s-scaling efficiency on %g, the most that was measured. ", e.text, strong ? "strong" : "weak", ranks);
+    const char *crowded = json_is_true(rp_at(most->row, "oversubscribed")) ? " (more ranks than devices)" : "";
+    rm_str_addf(s, " and %s %% %s-scaling efficiency on %g%s, the most that was measured. ", e.text, strong ? "strong" : "weak", ranks, crowded);
     rp_row(d, RP_MEASURED);
     rp_cell(d, "%s efficiency, N = %g", strong ? "Strong" : "Weak", ranks);
     rp_cell(d, "%s %%", e.text);
@@ -179,19 +182,40 @@ enum { MOST_COLUMNS = 14, MOST_OPEN = 30 };
 
 static bool scalar(const json_t *v) { return !json_is_object(v) && !json_is_array(v); }
 
-/* Names of the scalar values of the rows, in the order they appear, those every reader knows left out. */
-static size_t columns_of(const rp_result *r, size_t n, const char *name[MOST_COLUMNS])
+typedef struct path { char text[64]; } path;
+
+/* Not a column: what every table says anyway, reasons, and the line that reproduces (long, and below the table). */
+static bool known(const char *key)
 {
-    static const char *const known[] = { "reproduce", "origin", "key" };
+    static const char *const own[] = { "reproduce", "origin", "key", "recipe_values" };
+    size_t n = strlen(key);
+    if (n > 7 && !strcmp(key + n - 7, "_reason")) return true;
+    for (size_t k = 0; k < RM_COUNT(own); k++)
+        if (!strcmp(key, own[k])) return true;
+    return false;
+}
+
+static void add_column(path *column, size_t *n, const char *outer, const char *key)
+{
+    path p;
+    if (known(key) || snprintf(p.text, sizeof p.text, "%s%s%s", outer, outer[0] ? "." : "", key) >= (int)sizeof p.text) return;
+    for (size_t k = 0; k < *n; k++)
+        if (!strcmp(p.text, column[k].text)) return;
+    if (*n < MOST_COLUMNS) column[(*n)++] = p;
+}
+
+/* Paths of the single values of the rows, one level of objects deep, in the order they appear. */
+static size_t columns_of(const rp_result *r, size_t n, path column[MOST_COLUMNS])
+{
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *key;
-        json_t *v;
+        const char *key, *inner;
+        json_t *v, *w;
         json_object_foreach(r[i].row, key, v) {
-            bool skip = !scalar(v) || (strlen(key) > 7 && !strcmp(key + strlen(key) - 7, "_reason"));
-            for (size_t k = 0; k < RM_COUNT(known) && !skip; k++) skip = !strcmp(key, known[k]);
-            for (size_t k = 0; k < found && !skip; k++) skip = !strcmp(key, name[k]);
-            if (!skip && found < MOST_COLUMNS) name[found++] = key;
+            if (scalar(v)) add_column(column, &found, "", key);
+            else if (json_is_object(v) && !known(key))
+                json_object_foreach(v, inner, w)
+                    if (scalar(w)) add_column(column, &found, key, inner);
         }
     }
     return found;
@@ -199,12 +223,12 @@ static size_t columns_of(const rp_result *r, size_t n, const char *name[MOST_COL
 
 static void generic(rp_doc *d, const rp_result *r, size_t n)
 {
-    const char *name[MOST_COLUMNS];
+    path name[MOST_COLUMNS];
     rp_column column[MOST_COLUMNS + 2] = { { "Result", false }, { "Origin", false } };
     size_t columns = columns_of(r, n, name);
     for (size_t k = 0; k < columns; k++) {
-        column[k + 2].title = name[k];
-        for (size_t i = 0; i < n && !column[k + 2].number; i++) column[k + 2].number = json_is_number(json_object_get(r[i].row, name[k]));
+        column[k + 2].title = name[k].text;
+        for (size_t i = 0; i < n && !column[k + 2].number; i++) column[k + 2].number = json_is_number(rp_at(r[i].row, name[k].text));
     }
     if (n > MOST_OPEN) rp_fold(d, "All %zu rows", n);
     rp_table_begin(d, RP_TABLE, column, columns + 2, "Newest run of bench %s, begun %.19s UTC", r->run->command, r->run->started);
@@ -213,7 +237,7 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
         rp_row(d, rp_style_of(r[i].origin, r[i].correct));
         rp_cell(d, "%s", r[i].key);
         rp_cell(d, "%s%s", r[i].origin, r[i].correct ? "" : ", WRONG");
-        for (size_t k = 0; k < columns; k++) rp_cell(d, "%s", rp_text_of(json_object_get(r[i].row, name[k]), text, sizeof text));
+        for (size_t k = 0; k < columns; k++) rp_cell(d, "%s", rp_text_of(rp_at(r[i].row, name[k].text), text, sizeof text));
     }
     if (n > MOST_OPEN) rp_fold_end(d);
     rp_command(d, "%s", r->run->command_line);

@@ -91,8 +91,10 @@ static json_t *scaling_row(int n, const char *origin, double ips, double step, d
         json_object_set_new(row, "exposed_comm_s", json_real(step * 0.09));
         json_object_set_new(row, "comm_cost_s", json_real(step * 0.12));
         json_object_set_new(row, "eta_eff", json_real(-0.08));
-        json_object_set_new(row, "loss_attribution", json_pack("{s:f, s:f, s:f, s:f, s:f}", "input", 0.02, "compute_slowdown", 0.21, "exposed_transfer", 0.09,
-                                                               "straggler", 0.015, "unexplained", 1 - efficiency - 0.335));
+        json_object_set_new(row, "loss_attribution", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "loss", step - 0.216, "input", 0.002, "compute_slowdown", 0.08,
+                                                               "exposed_transfer", 0.03, "straggler", 0.005, "unexplained", step - 0.216 - 0.117));
+        json_object_set_new(row, "oversubscribed", json_true());
+        json_object_set_new(row, "to_accuracy", json_pack("{s:f, s:f, s:f, s:f}", "time_to_accuracy_s", 140.0, "final_top1", 85.4, "target_top1", 85.0, "run_s", 150.0));
     }
     return row;
 }
@@ -138,7 +140,7 @@ static void put_layers(rm_store *s)
             }
     json_array_append_new(layers, json("{\"name\": \"fc\", \"pass\": \"fwd\", \"op\": \"fc\", \"impl\": \"gemm\", \"time_s\": 0.004, \"share\": 0.01}"));
     json_array_append_new(layers, json("{\"name\": \"sgd\", \"pass\": \"update\", \"op\": \"sgd\", \"impl\": \"fused\", \"time_s\": 0.021, \"share\": 0.0525}"));
-    json_array_append_new(layers, json("{\"name\": \"loader\", \"pass\": \"input\", \"op\": \"\", \"impl\": \"\", \"time_s\": 0.006, \"share\": 0.015}"));
+    json_array_append_new(layers, json("{\"name\": \"loader\", \"pass\": \"fwd\", \"op\": \"reorder\", \"impl\": \"\", \"time_s\": 0.006, \"share\": 0.015}"));
     json_array_append_new(layers, json("{\"name\": \"step\", \"pass\": \"idle\", \"op\": \"\", \"impl\": \"\", \"time_s\": 0.011, \"share\": 0.0275}"));
     put(s, run, "layers", "measured", true, row, 0.4, 20);
     assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
@@ -158,7 +160,7 @@ static void make_fixture(char path[512])
     put_train(s);
     put_layers(s);
     int64_t run = begin(s, "kernels", HOSTILE, "{}", "Fixture CPU");
-    put(s, run, "conv <1>", "measured", true, json("{\"case\": \"n=64|c=64\", \"time_s\": 0.00123456, \"ok\": true, \"impl\": null, \"impl_reason\": \"x\"}"), 1, 0);
+    put(s, run, "conv <1>", "measured", true, json("{\"case\": \"n=64|c=64\", \"time_s\": 0.00123456, \"ok\": true, \"time\": {\"median_s\": 0.5, \"samples_s\": [1], \"reproduce\": \"x\"}, \"impl\": null, \"impl_reason\": \"x\"}"), 1, 0);
     put(s, run, "conv 2", "measured", false, json("{\"case\": \"n=1\", \"time_s\": 0.001, \"ok\": false}"), 1, 0);
     put_scaling(s, "Fixture CPU", 1);
     rm_store_close(s);
@@ -244,7 +246,7 @@ static void test_whole_report(void **state)
     well_formed(html);
     /* the answer first */
     assert_true(strstr(html, "148.0 images/s on 1 device") && strstr(html, "148.0 images/s on 1 device") < strstr(html, "<h2>"));
-    has(html, "62.5 % weak-scaling efficiency on 2, the most that was measured");
+    has(html, "62.5 % weak-scaling efficiency on 2 (more ranks than devices), the most that was measured");
     has(html, "86.90 % top-1");
     lacks(html, "on 4, the most"); /* projections never reach the summary */
     for (int i = 0; i < 2; i++) {
@@ -256,6 +258,9 @@ static void test_whole_report(void **state)
         has(text, "bench train --recipe tiny --seed 1");
         has(text, "The 20 slowest rows");
         has(text, "WRONG");
+        has(text, "measured, oversubscribed");
+        has(text, "time");
+        has(text, "Time to accuracy by number of devices");
         has(text, "Fixture CPU");
         has(text, "NVIDIA DeepLearningExamples");
     }
@@ -297,7 +302,7 @@ static void test_figures(void **state)
     static const struct { const char *file, *text[3]; } want[] = {
         { "throughput.svg", { "training throughput (images/s)", "projected, not measured", "not measured" } },
         { "steps.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
-        { "layers.svg", { "time in one step (ms)", "layer4", "backward, weights" } },
+        { "layers.svg", { "time in one step (ms)", "layer4", "reorders" } },
         { "accuracy.svg", { "top-1 accuracy", "target 85 %", "(s)" } },
     };
     for (size_t i = 0; i < RM_COUNT(want); i++) {
