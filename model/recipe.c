@@ -91,7 +91,7 @@ static const row *find_row(const char *key)
 static bool in_choices(const char *choices, const char *value)
 {
     size_t n = strlen(value);
-    for (const char *c = choices; n && c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
+    for (const char *c = choices; n && c && !strchr(value, '|'); c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
         if (!strncmp(c, value, n) && (c[n] == '|' || !c[n])) return true;
     return false;
 }
