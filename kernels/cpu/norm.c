@@ -2,8 +2,8 @@
  *
  * Forward: one pass for the statistics, one to scale; backward likewise: sums, then the gradient. A thread takes a group
  * of channels through both passes, so that the second finds the group in its cache; where there are fewer groups than
- * threads, images are shared out and the passes are separated by a barrier. Either way each (image, group) is summed by
- * itself and the partial sums are added in the order of images, so the result is the same bits. */
+ * threads, images are shared out and the passes are separated by a barrier. Either way a chunk of images (one, unless
+ * they are tiny) is summed by itself and the partial sums are added in order, so the result is the same bits. */
 #include "kernels/cpu/cpu.h"
 #include <math.h>
 #include <omp.h>
@@ -15,7 +15,8 @@ enum { SAVED_MEAN, SAVED_RSTD, SAVED_A, SAVED_B, SAVED_ROWS };
 enum { V_X, V_X2, V_Y, V_GAMMA, V_BETA, V_RMEAN, V_RVAR, V_SAVED, V_PARTIAL, V_COEF, V_COUNT };
 enum { G_X, G_Y, G_DY, G_DY2, G_GAMMA, G_SAVED, G_DX, G_DX2, G_DGAMMA, G_DBETA, G_PARTIAL, G_COEF, G_COUNT };
 
-typedef struct bn_param { cpu_geom g; bool half; size_t padded; } bn_param;
+enum { CHUNK_PIXELS = 64 };
+typedef struct bn_param { cpu_geom g; bool half; size_t padded; int per_chunk, chunks; } bn_param;
 
 /* One batch normalisation under way: pointers of this run. */
 typedef struct bn_run {
@@ -26,29 +27,28 @@ typedef struct bn_run {
     const float *gamma, *beta;
     float *rmean, *rvar, *dgamma, *dbeta;
     float *saved;      /* SAVED_ROWS x padded */
-    double *partial;   /* (n, 2, padded) */
+    double *partial;   /* (chunk, 2, padded) */
     float *coef;       /* (3, padded): backward's p, q, c */
 } bn_run;
 
-static const void *offset(const bn_param *b, const void *base, int n, int group)
+/* Address of a chunk's group. */
+static const void *offset(const bn_param *b, const void *base, int chunk, int group)
 {
-    size_t i = (size_t)n * b->g.n_stride + (size_t)group * b->g.g_stride;
+    size_t i = (size_t)(chunk * b->per_chunk) * b->g.n_stride + (size_t)group * b->g.g_stride;
     return base ? (const char *)base + i * (b->half ? 2 : 4) : NULL;
 }
-static void *offset_mut(const bn_param *b, void *base, int n, int group)
+static void *offset_mut(const bn_param *b, void *base, int chunk, int group) { return (void *)offset(b, base, chunk, group); }
+
+static cpu_run run_of(const bn_param *b, int chunk)
 {
-    size_t i = (size_t)n * b->g.n_stride + (size_t)group * b->g.g_stride;
-    return base ? (char *)base + i * (b->half ? 2 : 4) : NULL;
+    const int left = b->g.n - chunk * b->per_chunk;
+    return (cpu_run){.stride = b->g.p_stride, .n_stride = b->g.n_stride, .pixels = b->g.h * b->g.w,
+                     .images = left < b->per_chunk ? left : b->per_chunk, .nv = b->g.width / b->g.vec->lanes, .half = b->half};
 }
 
-static cpu_run run_of(const bn_param *b)
+static double *partial_at(const bn_run *r, int chunk, int which, int group)
 {
-    return (cpu_run){.stride = b->g.p_stride, .pixels = b->g.h * b->g.w, .nv = b->g.width / b->g.vec->lanes, .half = b->half};
-}
-
-static double *partial_at(const bn_run *r, int n, int which, int group)
-{
-    return r->partial + ((size_t)n * 2 + (size_t)which) * r->b->padded + (size_t)group * (size_t)r->b->g.width;
+    return r->partial + ((size_t)chunk * 2 + (size_t)which) * r->b->padded + (size_t)group * (size_t)r->b->g.width;
 }
 static float *row(const bn_run *r, int which, int group)
 {
@@ -57,16 +57,16 @@ static float *row(const bn_run *r, int which, int group)
 
 /* ---- forward */
 /* The pivot of the shifted sums: the first pixel of the batch, near enough to the mean to avoid cancellation. */
-static void forward_stats(const bn_run *r, int n, int group)
+static void forward_stats(const bn_run *r, int chunk, int group)
 {
     const bn_param *b = r->b;
     float pivot[CPU_VEC_MAX_WIDTH];
-    double *sum = partial_at(r, n, 0, group), *square = partial_at(r, n, 1, group);
+    double *sum = partial_at(r, chunk, 0, group), *square = partial_at(r, chunk, 1, group);
     for (int l = 0; l < b->g.width; l++) {
         pivot[l] = cpu_get(offset(b, r->x, 0, group), (size_t)l, b->half);
         sum[l] = square[l] = 0;
     }
-    b->g.vec->stats(run_of(b), offset(b, r->x, n, group), pivot, sum, square);
+    b->g.vec->stats(run_of(b, chunk), offset(b, r->x, chunk, group), pivot, sum, square);
 }
 
 static void move_running(const bn_run *r, int c, double mean, double var, double count)
@@ -86,7 +86,7 @@ static void forward_combine(const bn_run *r, int group)
         float *a = row(r, SAVED_A, group) + l, *b = row(r, SAVED_B, group) + l;
         if (c >= g->c) { *mean = *rstd = *a = *b = 0; continue; } /* padding stays zero */
         double pivot = (double)cpu_get(offset(r->b, r->x, 0, group), (size_t)l, r->b->half), sum = 0, square = 0;
-        for (int n = 0; n < g->n; n++) sum += partial_at(r, n, 0, group)[l], square += partial_at(r, n, 1, group)[l];
+        for (int chunk = 0; chunk < r->b->chunks; chunk++) sum += partial_at(r, chunk, 0, group)[l], square += partial_at(r, chunk, 1, group)[l];
         double shift = sum / count, mu = pivot + shift, var = square / count - shift * shift;
         if (var < 0) var = 0;
         double inverse = 1 / sqrt(var + (double)r->op->u.bn.eps);
@@ -110,30 +110,30 @@ static void forward_fixed(const bn_run *r, int group)
     }
 }
 
-static void forward_scale(const bn_run *r, int n, int group)
+static void forward_scale(const bn_run *r, int chunk, int group)
 {
     const bn_param *b = r->b;
-    b->g.vec->scale(run_of(b), offset(b, r->x, n, group), offset(b, r->x2, n, group), offset_mut(b, r->y, n, group),
+    b->g.vec->scale(run_of(b, chunk), offset(b, r->x, chunk, group), offset(b, r->x2, chunk, group), offset_mut(b, r->y, chunk, group),
                     row(r, SAVED_A, group), row(r, SAVED_B, group), r->op->u.bn.relu);
 }
 
 /* ---- backward */
-static cpu_bn_grad grad_of(const bn_run *r, int n, int group)
+static cpu_bn_grad grad_of(const bn_run *r, int chunk, int group)
 {
     const bn_param *b = r->b;
     const bool relu = r->op->u.bn.relu, add = r->op->u.bn.add;
-    return (cpu_bn_grad){.x = offset(b, r->x, n, group), .y = offset(b, r->y_in, n, group), .dy = offset(b, r->dy, n, group),
-                         .dy2 = offset(b, r->dy2, n, group), .dx = offset_mut(b, r->dx, n, group),
-                         .dx2 = offset_mut(b, r->dx2, n, group), .a = row(r, SAVED_A, group), .b = row(r, SAVED_B, group),
+    return (cpu_bn_grad){.x = offset(b, r->x, chunk, group), .y = offset(b, r->y_in, chunk, group), .dy = offset(b, r->dy, chunk, group),
+                         .dy2 = offset(b, r->dy2, chunk, group), .dx = offset_mut(b, r->dx, chunk, group),
+                         .dx2 = offset_mut(b, r->dx2, chunk, group), .a = row(r, SAVED_A, group), .b = row(r, SAVED_B, group),
                          .mean = row(r, SAVED_MEAN, group),
                          .mask = !relu ? CPU_MASK_NONE : add ? CPU_MASK_FROM_Y : CPU_MASK_FROM_X};
 }
 
-static void backward_sums(const bn_run *r, int n, int group)
+static void backward_sums(const bn_run *r, int chunk, int group)
 {
-    double *sum = partial_at(r, n, 0, group), *dot = partial_at(r, n, 1, group);
+    double *sum = partial_at(r, chunk, 0, group), *dot = partial_at(r, chunk, 1, group);
     for (int l = 0; l < r->b->g.width; l++) sum[l] = dot[l] = 0;
-    r->b->g.vec->grad_sums(run_of(r->b), grad_of(r, n, group), sum, dot);
+    r->b->g.vec->grad_sums(run_of(r->b, chunk), grad_of(r, chunk, group), sum, dot);
 }
 
 static void backward_combine(const bn_run *r, int group)
@@ -146,7 +146,7 @@ static void backward_combine(const bn_run *r, int group)
         p[l] = q[l] = c_[l] = 0;
         if (c >= g->c) continue;
         double sum = 0, dot = 0, rstd = (double)row(r, SAVED_RSTD, group)[l], scale = (double)r->gamma[c] * rstd;
-        for (int n = 0; n < g->n; n++) sum += partial_at(r, n, 0, group)[l], dot += partial_at(r, n, 1, group)[l];
+        for (int chunk = 0; chunk < r->b->chunks; chunk++) sum += partial_at(r, chunk, 0, group)[l], dot += partial_at(r, chunk, 1, group)[l];
         r->dbeta[c] = (float)sum;
         r->dgamma[c] = (float)(dot * rstd);
         p[l] = (float)scale;
@@ -155,45 +155,45 @@ static void backward_combine(const bn_run *r, int group)
     }
 }
 
-static void backward_apply(const bn_run *r, int n, int group)
+static void backward_apply(const bn_run *r, int chunk, int group)
 {
     const float *p = r->coef + (size_t)group * (size_t)r->b->g.width, *q = p + r->b->padded;
-    r->b->g.vec->grad_apply(run_of(r->b), grad_of(r, n, group), p, q, q + r->b->padded);
+    r->b->g.vec->grad_apply(run_of(r->b, chunk), grad_of(r, chunk, group), p, q, q + r->b->padded);
 }
 
-/* ---- both: measure every image of a group, combine, apply to every image */
+/* ---- both: measure every chunk of a group, combine, apply to every chunk */
 typedef struct bn_passes {
-    void (*measure)(const bn_run *, int n, int group);  /* NULL: nothing to measure */
+    void (*measure)(const bn_run *, int chunk, int group);  /* NULL: nothing to measure */
     void (*combine)(const bn_run *, int group);
-    void (*apply)(const bn_run *, int n, int group);
+    void (*apply)(const bn_run *, int chunk, int group);
 } bn_passes;
 
 static void by_group(const bn_run *r, const bn_passes *f, int threads)
 {
-    const int images = r->b->g.n;
+    const int chunks = r->b->chunks;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int group = 0; group < r->b->g.groups; group++) {
-        for (int n = 0; f->measure && n < images; n++) f->measure(r, n, group);
+        for (int k = 0; f->measure && k < chunks; k++) f->measure(r, k, group);
         f->combine(r, group);
-        for (int n = images - 1; n >= 0; n--) f->apply(r, n, group); /* last measured, first applied: still cached */
+        for (int k = chunks - 1; k >= 0; k--) f->apply(r, k, group); /* last measured, first applied: still cached */
     }
 }
 
-static void by_image(const bn_run *r, const bn_passes *f, int threads)
+static void by_chunk(const bn_run *r, const bn_passes *f, int threads)
 {
-    const int images = r->b->g.n, groups = r->b->g.groups;
+    const int chunks = r->b->chunks, groups = r->b->g.groups;
 #pragma omp parallel num_threads(threads)
     {
         if (f->measure) {
 #pragma omp for collapse(2) schedule(static)
             for (int group = 0; group < groups; group++)
-                for (int n = 0; n < images; n++) f->measure(r, n, group);
+                for (int k = 0; k < chunks; k++) f->measure(r, k, group);
         }
 #pragma omp for schedule(static)
         for (int group = 0; group < groups; group++) f->combine(r, group);
 #pragma omp for collapse(2) schedule(static)
         for (int group = 0; group < groups; group++)
-            for (int n = 0; n < images; n++) f->apply(r, n, group);
+            for (int k = 0; k < chunks; k++) f->apply(r, k, group);
     }
 }
 
@@ -202,7 +202,7 @@ static void run_passes(const bn_run *r, const bn_passes *f, int threads)
     /* Whole groups a thread only where that shares the work evenly. */
     const int groups = r->b->g.groups;
     if (groups % threads == 0 || groups >= 4 * threads) by_group(r, f, threads);
-    else by_image(r, f, threads);
+    else by_chunk(r, f, threads);
 }
 
 static rm_status run_bn(const cpu_device *d, const cpu_step *s, void *const *base)
@@ -239,6 +239,8 @@ static rm_status make_param(cpu_plan *p, bn_param **out_param)
     if (!cpu_geometry(p->dev, &x, &b->g)) RM_BUG("the preferred layout is not understood");
     b->half = x.dtype == RM_BF16;
     b->padded = (size_t)b->g.groups * (size_t)b->g.width;
+    b->per_chunk = (CHUNK_PIXELS - 1) / (b->g.h * b->g.w) + 1;
+    b->chunks = (b->g.n + b->per_chunk - 1) / b->per_chunk;
     cpu_set_layouts(p, x.layout, x.layout, 0, x.layout);
     *out_param = b;
     return RM_OK;
@@ -256,7 +258,7 @@ rm_status cpu_build_bn(cpu_plan *p)
         [V_X] = cpu_slot(RM_X, t), [V_X2] = cpu_slot(RM_X2, t), [V_Y] = cpu_slot(RM_Y, t), [V_GAMMA] = cpu_slot(RM_GAMMA, t),
         [V_BETA] = cpu_slot(RM_BETA, t), [V_RMEAN] = cpu_slot(RM_RMEAN, t), [V_RVAR] = cpu_slot(RM_RVAR, t),
         [V_SAVED] = training ? cpu_slot(RM_SAVED, t) : cpu_scratch_bytes(p, saved),
-        [V_PARTIAL] = cpu_scratch_bytes(p, (size_t)b->g.n * 2 * b->padded * sizeof(double))};
+        [V_PARTIAL] = cpu_scratch_bytes(p, (size_t)b->chunks * 2 * b->padded * sizeof(double))};
     cpu_set_impl(p, "own:%s", b->g.vec->isa);
     return cpu_step_own(p, run_bn, v, V_COUNT, b);
 }
@@ -271,7 +273,7 @@ rm_status cpu_build_bn_bwd(cpu_plan *p)
         [G_X] = cpu_slot(RM_X, t), [G_Y] = cpu_slot(RM_Y, t), [G_DY] = cpu_slot(RM_DY, t), [G_DY2] = cpu_slot(RM_DY2, t),
         [G_GAMMA] = cpu_slot(RM_GAMMA, t), [G_SAVED] = cpu_slot(RM_SAVED, t), [G_DX] = cpu_slot(RM_DX, t),
         [G_DX2] = cpu_slot(RM_DX2, t), [G_DGAMMA] = cpu_slot(RM_DGAMMA, t), [G_DBETA] = cpu_slot(RM_DBETA, t),
-        [G_PARTIAL] = cpu_scratch_bytes(p, (size_t)b->g.n * 2 * b->padded * sizeof(double)),
+        [G_PARTIAL] = cpu_scratch_bytes(p, (size_t)b->chunks * 2 * b->padded * sizeof(double)),
         [G_COEF] = cpu_scratch_bytes(p, 3 * b->padded * sizeof(float))};
     cpu_set_impl(p, "own:%s", b->g.vec->isa);
     return cpu_step_own(p, run_bn_bwd, v, G_COUNT, b);

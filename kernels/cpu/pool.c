@@ -15,7 +15,7 @@ static size_t at(const cpu_geom *g, int n, int group, int h, int w)
 static const char *element(const pool_param *p, const void *base, size_t i) { return (const char *)base + i * (p->half ? 2 : 4); }
 static cpu_run one_pixel(const pool_param *p, int pixels)
 {
-    return (cpu_run){.stride = p->x.p_stride, .pixels = pixels, .nv = p->x.width / p->x.vec->lanes, .half = p->half};
+    return (cpu_run){.stride = p->x.p_stride, .images = 1, .pixels = pixels, .nv = p->x.width / p->x.vec->lanes, .half = p->half};
 }
 
 /* ---- max */

@@ -1,7 +1,7 @@
 /* Vector kernels, compiled once an instruction set from vec_body.inc and chosen when a plan is made.
  *
- * Tensors are addressed by element; `half` says bf16, else f32. A "run" is `pixels` vectors groups of `nv` x lanes
- * channels, `stride` elements apart. Per-channel parameters are plain f32 arrays of nv x lanes values. */
+ * Tensors are addressed by element; `half` says bf16, else f32. A run is a group of `nv` x lanes channels at `pixels`
+ * places `stride` elements apart, in each of `images` images `n_stride` elements apart. Per-channel parameters are plain f32 arrays of nv x lanes values. */
 #ifndef RM_KERNELS_CPU_VEC_H
 #define RM_KERNELS_CPU_VEC_H
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 
 enum { CPU_VEC_MAX_WIDTH = 64 };   /* channels in a run: at most 4 vectors of 16 */
 
-typedef struct cpu_run { size_t stride; int pixels, nv; bool half; } cpu_run;
+typedef struct cpu_run { size_t stride, n_stride; int pixels, images, nv; bool half; } cpu_run;
 typedef enum cpu_mask { CPU_MASK_NONE, CPU_MASK_FROM_X, CPU_MASK_FROM_Y } cpu_mask;
 
 /* Backward of y = relu?(a x + b (+ x2)): dz = (dy + dy2) where the mask is set. */
@@ -48,7 +48,7 @@ typedef struct cpu_vec {
     void (*max)(cpu_run r, const void *const *tap, const uint8_t *tap_id, int taps, void *y, uint8_t *id);
     /* y = sum over taps of dy where id == tap_id */
     void (*unmax)(cpu_run r, const void *const *dy, const uint8_t *const *id, const uint8_t *tap_id, int taps, void *dx);
-    /* y = scale * sum over pixels of x, one vector group out; and its reverse */
+    /* y = mean over the pixels of the first image, one group out; and its reverse */
     void (*mean)(cpu_run r, const void *x, void *y);
     void (*unmean)(cpu_run r, const void *dy, void *dx);
 } cpu_vec;
