@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TAPS = 64 };
+enum { MAX_TAPS = 256 }; /* a byte of SAVED */
 
 typedef struct pool_param { cpu_geom x, y; bool half; int k, stride, pad; } pool_param;
 
@@ -19,76 +19,43 @@ static cpu_run one_pixel(const pool_param *p, int pixels)
 }
 
 /* ---- max */
-static void max_row(const pool_param *p, int n, int group, int oh, const void *x, void *y, uint8_t *saved)
+static cpu_pool window_of(const pool_param *p)
 {
-    const void *tap[MAX_TAPS];
-    uint8_t id[MAX_TAPS];
-    for (int ow = 0; ow < p->y.w; ow++) {
-        int taps = 0;
-        for (int i = 0; i < p->k * p->k; i++) {
-            int h = oh * p->stride - p->pad + i / p->k, w = ow * p->stride - p->pad + i % p->k;
-            if (h < 0 || h >= p->x.h || w < 0 || w >= p->x.w) continue;
-            tap[taps] = element(p, x, at(&p->x, n, group, h, w));
-            id[taps++] = (uint8_t)i;
-        }
-        size_t to = at(&p->y, n, group, oh, ow);
-        p->x.vec->max(one_pixel(p, 1), tap, id, taps, (char *)y + to * (p->half ? 2 : 4), saved + to);
-    }
+    return (cpu_pool){.stride_x = p->x.p_stride, .stride_y = p->y.p_stride, .xh = p->x.h, .xw = p->x.w, .yh = p->y.h, .yw = p->y.w,
+                      .k = p->k, .stride = p->stride, .pad = p->pad, .nv = p->x.width / p->x.vec->lanes, .half = p->half};
 }
 
 static rm_status run_max(const cpu_device *d, const cpu_step *s, void *const *base)
 {
     const pool_param *p = s->param;
+    const cpu_pool window = window_of(p);
     const void *x = cpu_at(base, s->v[0]);
-    void *y = cpu_at(base, s->v[1]);
+    char *y = cpu_at(base, s->v[1]);
     uint8_t *saved = cpu_at(base, s->v[2]);
-#pragma omp parallel for collapse(3) num_threads(d->threads) schedule(static)
+#pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
     for (int n = 0; n < p->x.n; n++)
-        for (int group = 0; group < p->x.groups; group++)
-            for (int oh = 0; oh < p->y.h; oh++) max_row(p, n, group, oh, x, y, saved);
+        for (int group = 0; group < p->x.groups; group++) {
+            const size_t to = at(&p->y, n, group, 0, 0);
+            for (int oh = 0; oh < p->y.h; oh++)
+                p->x.vec->max(&window, element(p, x, at(&p->x, n, group, 0, 0)), oh, y + to * (p->half ? 2 : 4), saved + to);
+        }
     return RM_OK;
-}
-
-/* First output whose window may hold input i, and one past the last. */
-static void windows_of(const pool_param *p, int i, int outs, int *begin, int *end)
-{
-    int first = i + p->pad - p->k + 1;
-    *begin = first <= 0 ? 0 : (first + p->stride - 1) / p->stride;
-    *end = (i + p->pad) / p->stride + 1;
-    if (*end > outs) *end = outs;
-}
-
-static void unmax_row(const pool_param *p, int n, int group, int h, const void *dy, const uint8_t *saved, void *dx)
-{
-    const void *grad[MAX_TAPS];
-    const uint8_t *id[MAX_TAPS];
-    uint8_t tap[MAX_TAPS];
-    int h0, h1, w0, w1;
-    windows_of(p, h, p->y.h, &h0, &h1);
-    for (int w = 0; w < p->x.w; w++) {
-        int taps = 0;
-        windows_of(p, w, p->y.w, &w0, &w1);
-        for (int oh = h0; oh < h1; oh++)
-            for (int ow = w0; ow < w1; ow++) {
-                size_t from = at(&p->y, n, group, oh, ow);
-                grad[taps] = element(p, dy, from);
-                id[taps] = saved + from;
-                tap[taps++] = (uint8_t)((h + p->pad - oh * p->stride) * p->k + w + p->pad - ow * p->stride);
-            }
-        p->x.vec->unmax(one_pixel(p, 1), grad, id, tap, taps, (char *)dx + at(&p->x, n, group, h, w) * (p->half ? 2 : 4));
-    }
 }
 
 static rm_status run_unmax(const cpu_device *d, const cpu_step *s, void *const *base)
 {
     const pool_param *p = s->param;
+    const cpu_pool window = window_of(p);
     const void *dy = cpu_at(base, s->v[0]);
     const uint8_t *saved = cpu_at(base, s->v[1]);
-    void *dx = cpu_at(base, s->v[2]);
-#pragma omp parallel for collapse(3) num_threads(d->threads) schedule(static)
+    char *dx = cpu_at(base, s->v[2]);
+#pragma omp parallel for collapse(2) num_threads(d->threads) schedule(static)
     for (int n = 0; n < p->x.n; n++)
-        for (int group = 0; group < p->x.groups; group++)
-            for (int h = 0; h < p->x.h; h++) unmax_row(p, n, group, h, dy, saved, dx);
+        for (int group = 0; group < p->x.groups; group++) {
+            const size_t from = at(&p->y, n, group, 0, 0), to = at(&p->x, n, group, 0, 0);
+            for (int h = 0; h < p->x.h; h++)
+                p->x.vec->unmax(&window, element(p, dy, from), saved + from, h, dx + to * (p->half ? 2 : 4));
+        }
     return RM_OK;
 }
 
@@ -112,7 +79,7 @@ static rm_status pool_new(cpu_plan *p, bool windowed, pool_param **out_param)
 static rm_status check_window(const rm_op *op)
 {
     if (op->u.win.k * op->u.win.k <= MAX_TAPS) return RM_OK;
-    return rm_fail(RM_E_UNSUPPORTED, "cpu: max-pool windows larger than 8 x 8 are not supported");
+    return rm_fail(RM_E_UNSUPPORTED, "cpu: max-pool windows larger than 16 x 16 are not supported");
 }
 
 static rm_status build_max(cpu_plan *p, rm_status (*run)(const cpu_device *, const cpu_step *, void *const *), rm_slot a, rm_slot b,

@@ -21,6 +21,9 @@ typedef struct cpu_bn_grad {
     cpu_mask mask;
 } cpu_bn_grad;
 
+/* A pooling window between planes whose pixels are `stride_x` and `stride_y` elements apart. */
+typedef struct cpu_pool { size_t stride_x, stride_y; int xh, xw, yh, yw, k, stride, pad, nv; bool half; } cpu_pool;
+
 typedef struct cpu_sgd { float lr, momentum, decay, grad_scale; bool nesterov; } cpu_sgd;
 
 typedef struct cpu_vec {
@@ -44,10 +47,10 @@ typedef struct cpu_vec {
     uint64_t (*sgd)(size_t n, cpu_sgd h, float *w, const float *g, float *v);
     /* adds the sums of squares of w and of g */
     void (*norms)(size_t n, const float *w, const float *g, double *ww, double *gg);
-    /* max over window of `taps` (pointers to vectors), index of the first maximum */
-    void (*max)(cpu_run r, const void *const *tap, const uint8_t *tap_id, int taps, void *y, uint8_t *id);
-    /* y = sum over taps of dy where id == tap_id */
-    void (*unmax)(cpu_run r, const void *const *dy, const uint8_t *const *id, const uint8_t *tap_id, int taps, void *dx);
+    /* Max-pool of one plane (a group of an image): row `oh` of y from x, with the first maximum's tap beside each element;
+     * and back: row `h` of dx gathered from the outputs whose window holds it. */
+    void (*max)(const cpu_pool *p, const void *x, int oh, void *y, uint8_t *id);
+    void (*unmax)(const cpu_pool *p, const void *dy, const uint8_t *id, int h, void *dx);
     /* y = mean over the pixels of the first image, one group out; and its reverse */
     void (*mean)(cpu_run r, const void *x, void *y);
     void (*unmean)(cpu_run r, const void *dy, void *dx);
