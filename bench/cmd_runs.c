@@ -11,23 +11,19 @@ static const char *const examples[] = { "bench runs", "bench runs 12", "bench ru
 
 typedef struct listing {
     rm_store *store;
-    int64_t only;      /* one run; 0: all */
-    json_t *results;   /* what --json prints */
-    json_t *current;   /* its "results" */
+    int64_t only;    /* one run; 0: all */
+    json_t *results; /* what --json prints */
+    json_t *current; /* its "results" */
     bool table, found;
     rm_status status;
 } listing;
 
+/* Of one run the whole results, of all runs their names. */
 static int add_result(void *ctx, const rm_result_row *r)
 {
     listing *l = ctx;
-    if (!l->only) return json_array_append_new(l->current, json_string(r->key));
-    if (l->table) {
-        char *text = json_dumps(r->row, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-        printf("\n%s (%s%s)\n%s\n", r->key, r->origin, r->correct ? "" : ", wrong", text ? text : "");
-        free(text);
-    }
-    return json_array_append_new(l->current, json_pack("{s:s, s:s, s:b, s:O}", "key", r->key, "origin", r->origin, "correct", r->correct, "row", r->row));
+    return json_array_append_new(l->current, !l->only ? json_string(r->key)
+                                                      : json_pack("{s:s, s:s, s:b, s:O}", "key", r->key, "origin", r->origin, "correct", r->correct, "row", r->row));
 }
 
 static void print_run(const rm_run_row *r, size_t n_results)
@@ -35,6 +31,18 @@ static void print_run(const rm_run_row *r, size_t n_results)
     char code[16];
     snprintf(code, sizeof code, "%d", r->exit_code);
     printf("%6lld  %-19.19s  %-9s  %10s  %7zu  %s\n", (long long)r->id, r->started, r->command, r->finished ? code : "unfinished", n_results, r->command_line);
+}
+
+static void print_results(const json_t *results)
+{
+    size_t i;
+    json_t *r;
+    json_array_foreach(results, i, r) {
+        char *row = json_dumps(json_object_get(r, "row"), JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+        printf("\n%s (%s%s)\n%s\n", json_string_value(json_object_get(r, "key")), json_string_value(json_object_get(r, "origin")),
+               json_is_true(json_object_get(r, "correct")) ? "" : ", wrong", row ? row : "");
+        free(row);
+    }
 }
 
 static int add_run(void *ctx, const rm_run_row *r)
@@ -51,9 +59,9 @@ static int add_run(void *ctx, const rm_run_row *r)
         l->status = rm_fail(RM_E_NOMEM, "out of memory for the list of runs");
         return 1;
     }
-    if (l->table && l->only) print_run(r, 0);
     l->status = rm_store_each_result(l->store, r->id, add_result, l);
-    if (l->table && !l->only) print_run(r, json_array_size(l->current));
+    if (l->table) print_run(r, json_array_size(l->current));
+    if (l->table && l->only) print_results(l->current);
     return l->status != RM_OK || l->only;
 }
 

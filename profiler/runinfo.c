@@ -137,9 +137,10 @@ static int put_processor(json_t *hard, const char *cpuinfo, const struct utsname
     char model[256], part[64], flags[8192];
     field(cpuinfo, "model name", model, sizeof model);
     if (!model[0]) { /* ARM names numbers */
-        field(cpuinfo, "CPU implementer", model, sizeof model / 2);
+        char implementer[64];
+        field(cpuinfo, "CPU implementer", implementer, sizeof implementer);
         field(cpuinfo, "CPU part", part, sizeof part);
-        if (model[0]) snprintf(model + strlen(model), sizeof model - strlen(model), " part %s", part);
+        if (implementer[0]) snprintf(model, sizeof model, "implementer %s part %s", implementer, part);
     }
     field(cpuinfo, "flags", flags, sizeof flags);
     if (!flags[0]) field(cpuinfo, "Features", flags, sizeof flags);

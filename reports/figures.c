@@ -140,7 +140,7 @@ static void throughput_gaps(figure *f, const rp_result *r, size_t n, const exten
     end_block(f);
 }
 
-rm_status rp_fig_throughput(const char *out_dir, const rp_result *r, size_t n, bool *drawn)
+rm_status rp_fig_throughput(const char *out_dir, const char *name, const rp_result *r, size_t n, bool *drawn)
 {
     figure f = { 0 };
     extent e = extent_of(r, n);
@@ -156,7 +156,7 @@ rm_status rp_fig_throughput(const char *out_dir, const rp_result *r, size_t n, b
     guessed_series(&f, r, n, "emulated", "pt 8 ps 1.2 dt 4 lc rgb '" RP_AMBER "'", "emulated");
     guessed_series(&f, r, n, "projected", "pt 4 ps 1 dt 2 lc rgb '" RP_PURPLE "'", "projected, not measured");
     throughput_gaps(&f, r, n, &e);
-    return draw(&f, out_dir, "throughput", drawn);
+    return draw(&f, out_dir, name, drawn);
 }
 
 /* ---- step times ------------------------------------------------------------------------------------------------- */
@@ -174,7 +174,7 @@ static void steps_of(figure *f, const double *s, size_t n, size_t place)
     end_block(f);
 }
 
-rm_status rp_fig_steps(const char *out_dir, rm_store *store, const rp_result *r, size_t n, bool *drawn)
+rm_status rp_fig_steps(const char *out_dir, const char *name, rm_store *store, const rp_result *r, size_t n, bool *drawn)
 {
     figure f = { 0 };
     size_t place = 0;
@@ -194,7 +194,7 @@ rm_status rp_fig_steps(const char *out_dir, rm_store *store, const rp_result *r,
     if (st == RM_OK && place) {
         say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset bmargin 3.6\nset boxwidth 0.34\n"
                 "set offsets 0, 0, graph 0.08, graph 0.08\n", tics.text ? tics.text : "", place);
-        st = draw(&f, out_dir, "steps", drawn);
+        st = draw(&f, out_dir, name, drawn);
     } else {
         rm_str_free(&f.data);
         rm_str_free(&f.plot);

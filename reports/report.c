@@ -78,7 +78,7 @@ out:
 /* Figures of an earlier report that this one does not draw must not lie beside it. */
 static void remove_old_figures(const char *dir)
 {
-    static const char *const name[] = { "throughput", "steps", "layers", "accuracy" };
+    static const char *const name[] = { "throughput", "throughput-strong", "steps", "steps-strong", "layers", "accuracy" };
     for (size_t i = 0; i < RM_COUNT(name); i++) {
         rm_strbuf path = { 0 };
         rm_str_addf(&path, "%s/%s.svg", dir, name[i]);

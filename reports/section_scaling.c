@@ -213,23 +213,23 @@ static rm_status steps_table(rp_context *c, const rp_result *r, size_t n)
     return RM_OK;
 }
 
-static rm_status figures(rp_context *c, const rp_result *r, size_t n)
+static rm_status throughput_figure(rp_context *c, const rp_result *r, size_t n, bool strong)
 {
     bool drawn = false;
-    rm_status st = rp_fig_throughput(c->out_dir, r, n, &drawn);
-    RM_TRY(rp_add_figure(c, st, drawn, "throughput.svg", "Training throughput in images per second against the number of devices, with the ideal line.",
+    rm_status st = rp_fig_throughput(c->out_dir, strong ? "throughput-strong" : "throughput", r, n, &drawn);
+    RM_TRY(rp_add_figure(c, st, drawn, strong ? "throughput-strong.svg" : "throughput.svg", "Training throughput in images per second against the number of devices, with the ideal line.",
                          "Training throughput against devices. Measured points are solid with their 95 % interval; what is projected or "
                          "emulated is dashed; hollow marks on the axis were asked for and not measured. Data: the table below."));
     if (drawn) rp_command(c->doc, "%s", r->run->command_line);
     return RM_OK;
 }
 
-static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong, bool with_figures)
+static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong)
 {
     rp_doc *d = c->doc;
     rp_heading(d, 2, strong ? "Strong scaling" : "Weak scaling");
     if (!r->run->finished) rp_note(d, "This sweep did not finish (run %lld); the same command goes on where it stopped.", (long long)r->run->id);
-    if (with_figures) RM_TRY(figures(c, r, n));
+    RM_TRY(throughput_figure(c, r, n, strong));
     throughput_table(d, r, n, strong);
     rp_fold(d, "Reproduce row by row");
     for (size_t i = 0; i < n; i++) rp_command(d, "%s", rp_reproduce(&r[i]));
@@ -240,13 +240,11 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong,
     attribution_table(d, r, n);
     accuracy_table(d, r, n);
     rp_heading(d, 3, "Step times");
-    if (with_figures) {
-        bool drawn = false;
-        rm_status st = rp_fig_steps(c->out_dir, c->data->store, r, n, &drawn);
-        RM_TRY(rp_add_figure(c, st, drawn, "steps.svg", "Step time in milliseconds for each number of devices: boxes with every step as a dot.",
-                             "Step time of the slowest rank, by number of devices: box from 25 to 75 %, line at the median, whiskers from 5 to "
-                             "95 %, and every measured step as a dot. The axis does not begin at zero."));
-    }
+    bool drawn = false;
+    rm_status st = rp_fig_steps(c->out_dir, strong ? "steps-strong" : "steps", c->data->store, r, n, &drawn);
+    RM_TRY(rp_add_figure(c, st, drawn, strong ? "steps-strong.svg" : "steps.svg", "Step time in milliseconds for each number of devices: boxes with every step as a dot.",
+                         "Step time of the slowest rank, by number of devices: box from 25 to 75 %, line at the median, whiskers from 5 to "
+                         "95 %, and every measured step as a dot. The axis does not begin at zero."));
     RM_TRY(steps_table(c, r, n));
     rp_command(d, "%s", r->run->command_line);
     return RM_OK;
@@ -256,7 +254,7 @@ rm_status rp_section_scaling(rp_context *c)
 {
     size_t n_weak, n_strong;
     const rp_result *weak = rp_newest(c->data, "scaling", rp_is_weak, &n_weak), *strong = rp_newest(c->data, "scaling", rp_is_strong, &n_strong);
-    if (weak) RM_TRY(sweep(c, weak, n_weak, false, true));
-    if (strong) RM_TRY(sweep(c, strong, n_strong, true, !weak));
+    if (weak) RM_TRY(sweep(c, weak, n_weak, false));
+    if (strong) RM_TRY(sweep(c, strong, n_strong, true));
     return RM_OK;
 }

@@ -160,7 +160,8 @@ rm_status rp_section_layers(rp_context *c)
 {
     size_t n, i;
     const rp_result *r = rp_newest(c->data, "layers", NULL, &n);
-    const json_t *rows = r ? rp_at(r->row, "layers") : NULL;
+    if (!r) return RM_OK;
+    const json_t *rows = rp_at(r->row, "layers");
     bool drawn = false;
     if (!json_array_size(rows)) return RM_OK;
     n = json_array_size(rows);

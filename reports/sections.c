@@ -86,6 +86,12 @@ static void sentence_training(rm_strbuf *s, rp_doc *d, const rp_result *r)
     rp_setting(r, "recipe", "default", recipe, sizeof recipe);
     double top1 = rp_real(r->row, "final_top1"), target = rp_real(r->row, "target_top1"), tta = rp_real(r->row, "time_to_accuracy_s");
     rp_number t = rp_num(top1, 4), g = rp_num(target, 3);
+    if (isnan(top1)) {
+        const char *no_accuracy = rp_reason(r->row, "final_top1");
+        rm_str_addf(s, "The recipe %s trained at %s images/s without an accuracy%s%s.", recipe, rp_num(rp_real(r->row, "images_per_s"), 4).text,
+                    no_accuracy ? ": " : "", no_accuracy ? no_accuracy : "");
+        return;
+    }
     rm_str_addf(s, "The recipe %s ended at %s %% top-1 after %s epochs", recipe, t.text, rp_setting(r, "epochs", "?", text, sizeof text));
     rp_row(d, RP_MEASURED);
     rp_cell(d, "Top-1, recipe %s", recipe);

@@ -109,6 +109,18 @@ static void put_scaling(rm_store *s, const char *processor, double speed)
     assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
 }
 
+static void put_strong(rm_store *s)
+{
+    int64_t run = begin(s, "scaling", "bench scaling --strong --gpus 1,2 --batch 64", "{\"gpus\": \"1,2\", \"strong\": true}", "Fixture CPU");
+    for (int n = 1; n <= 2; n++) {
+        json_t *row = scaling_row(n, "measured", 150.0 + 30 * n, 0.42 - 0.06 * n, 1);
+        json_object_del(row, "efficiency_weak");
+        json_object_set_new(row, "efficiency_strong", json_real(n == 1 ? 1 : 0.583));
+        put(s, run, n == 1 ? "n=1" : "n=2", "measured", true, row, 0.42 - 0.06 * n, 60);
+    }
+    assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
+}
+
 static void put_train(rm_store *s)
 {
     int64_t run = begin(s, "train", "bench train --recipe tiny", "{\"recipe\": \"tiny\"}", "Fixture CPU");
@@ -162,6 +174,7 @@ static void make_fixture(char path[512])
     int64_t run = begin(s, "kernels", HOSTILE, "{}", "Fixture CPU");
     put(s, run, "conv <1>", "measured", true, json("{\"case\": \"n=64|c=64\", \"time_s\": 0.00123456, \"ok\": true, \"time\": {\"median_s\": 0.5, \"samples_s\": [1], \"reproduce\": \"x\"}, \"impl\": null, \"impl_reason\": \"x\"}"), 1, 0);
     put(s, run, "conv 2", "measured", false, json("{\"case\": \"n=1\", \"time_s\": 0.001, \"ok\": false}"), 1, 0);
+    put_strong(s);
     put_scaling(s, "Fixture CPU", 1);
     rm_store_close(s);
 }
@@ -259,6 +272,8 @@ static void test_whole_report(void **state)
         has(text, "The 20 slowest rows");
         has(text, "WRONG");
         has(text, "measured, oversubscribed");
+        has(text, "Efficiency, strong");
+        has(text, "58.3");
         has(text, "time");
         has(text, "Time to accuracy by number of devices");
         has(text, "Fixture CPU");
@@ -301,6 +316,8 @@ static void test_figures(void **state)
     assert_int_equal(render(path, NULL, out), RM_OK);
     static const struct { const char *file, *text[3]; } want[] = {
         { "throughput.svg", { "training throughput (images/s)", "projected, not measured", "not measured" } },
+        { "throughput-strong.svg", { "training throughput (images/s)", "ideal", "devices (N)" } },
+        { "steps-strong.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
         { "steps.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
         { "layers.svg", { "time in one step (ms)", "layer4", "reorders" } },
         { "accuracy.svg", { "top-1 accuracy", "target 85 %", "(s)" } },
@@ -347,6 +364,22 @@ static void test_empty_store(void **state)
     char *html = read_all(out, "index.html");
     has(html, "The store holds no results yet");
     well_formed(html);
+    free(html);
+}
+
+static void test_training_without_accuracy(void **state)
+{
+    char path[512], out[300];
+    snprintf(out, sizeof out, "%s/synthetic", dir);
+    rm_store *s = create("synthetic.db", path);
+    int64_t run = begin(s, "train", "bench train --data synthetic", "{}", "Fixture CPU");
+    put(s, run, "train", "measured", true, json("{\"recipe\": \"tiny\", \"images_per_s\": 99.5, \"final_top1\": null, \"final_top1_reason\": \"no validation part\","
+                                                " \"epochs_log\": [{\"epoch\": 1, \"time_s\": 3, \"top1\": null}]}"), 0.1, 3);
+    rm_store_close(s);
+    assert_int_equal(render(path, NULL, out), RM_OK);
+    char *html = read_all(out, "index.html");
+    has(html, "99.50 images/s without an accuracy: no validation part");
+    lacks(html, "<svg"); /* nothing to draw */
     free(html);
 }
 
@@ -513,7 +546,7 @@ int main(int argc, char **argv)
     if (argc > 1) return show(argv[1]);
     const struct CMUnitTest tests[] = {
         clean_test(test_whole_report), clean_test(test_hostile_text_is_escaped), clean_test(test_figures), clean_test(test_without_gnuplot),
-        clean_test(test_empty_store),  clean_test(test_missing_store_and_bad_folder), clean_test(test_compare), clean_test(test_unlike_is_not_compared),
+        clean_test(test_empty_store),  clean_test(test_training_without_accuracy), clean_test(test_missing_store_and_bad_folder), clean_test(test_compare), clean_test(test_unlike_is_not_compared),
         clean_test(test_ratio),        clean_test(test_numbers),                clean_test(test_csv),     clean_test(test_gnuplot_escapes),
         clean_test(test_stages),
     };
