@@ -127,14 +127,20 @@ static char *slurp(const char *dir, const char *name)
     return text.text;
 }
 
-/* The figure's own names (ids) repeat from figure to figure; in one page each needs a prefix. */
+/* The figure's own names (ids) repeat from figure to figure; in one page each needs a prefix. Its titles ("gnuplot_plot_1")
+ * would show as tool tips: left out. */
 static void add_svg(rm_strbuf *out, const char *svg, size_t number)
 {
     static const char *const before[] = { "id='", "id=\"", "href='#", "href=\"#", "url(#", "url('#" };
     while (*svg) {
-        size_t hit = 0, skip = strcspn(svg, "ihu");
+        size_t hit = 0, skip = strcspn(svg, "ihu<");
         rm_str_add_n(out, svg, skip);
         svg += skip;
+        const char *end = strncmp(svg, "<title>", 7) ? NULL : strstr(svg, "</title>");
+        if (end) {
+            svg = end + strlen("</title>");
+            continue;
+        }
         for (size_t i = 0; i < RM_COUNT(before) && !hit; i++)
             if (!strncmp(svg, before[i], strlen(before[i]))) hit = strlen(before[i]);
         if (hit) {

@@ -333,6 +333,8 @@ static void test_figures(void **state)
     size_t figures = 0;
     for (const char *p = html; (p = strstr(p, "<svg")); p++) figures++;
     assert_int_equal(figures, RM_COUNT(want));
+    lacks(html, "<title>gnuplot");
+    lacks(html, "id=\"gnuplot"); /* names are made unique per figure */
     free(html);
 }
 
