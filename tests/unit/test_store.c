@@ -344,6 +344,37 @@ static void test_full_disk(void **state)
     json_decref(row);
 }
 
+/* Eight processes create the same store at once and each stores a result. */
+static void test_many_writers(void **state)
+{
+    enum { WRITERS = 8 };
+    pid_t child[WRITERS];
+    for (int i = 0; i < WRITERS; i++) {
+        child[i] = fork();
+        if (child[i]) continue;
+        rm_store *s = NULL;
+        json_t *row = json("{}"), *environment = json(ENV);
+        int64_t run = 0;
+        rm_status st = rm_store_open(path, false, &s);
+        if (st == RM_OK) st = rm_store_run_begin(s, "x", "x", row, environment, &run);
+        if (st == RM_OK) st = rm_store_result(s, run, "k", "measured", true, row, NULL, 0);
+        if (st != RM_OK) fprintf(stderr, "%s\n", rm_last_error());
+        _exit(st != RM_OK);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        int status = 1;
+        waitpid(child[i], &status, 0);
+        assert_int_equal(status, 0);
+    }
+    char seen[200] = "";
+    rm_store *s = must_open(true);
+    assert_int_equal(rm_store_each_run(s, NULL, see_run, seen), RM_OK);
+    size_t runs = 0;
+    for (const char *p = seen; (p = strstr(p, "x:")); p++) runs++;
+    assert_int_equal(runs, WRITERS);
+    rm_store_close(s);
+}
+
 static void test_default_path(void **state)
 {
     unsetenv("RINGMARK_STORE");
@@ -430,7 +461,7 @@ int main(void)
         fresh_test(test_round_trip),    fresh_test(test_same_key_replaces), fresh_test(test_runs_newest_first),
         fresh_test(test_resume_rules),  fresh_test(test_kill_keeps_whole_results), fresh_test(test_foreign_files),
         fresh_test(test_newer_schema),  fresh_test(test_damaged_store),     fresh_test(test_full_disk),
-        fresh_test(test_default_path),  fresh_test(test_run_information),   fresh_test(test_control_groups),
+        fresh_test(test_default_path),  fresh_test(test_many_writers),  fresh_test(test_run_information),   fresh_test(test_control_groups),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
