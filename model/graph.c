@@ -155,7 +155,7 @@ static rm_status check_arguments(int32_t depth, const char *variant, rm_shape im
 
 rm_status rm_graph_resnet(int32_t depth, const char *variant, rm_shape image, int32_t classes, rm_graph *out)
 {
-    const int *blocks;
+    const int *blocks = NULL;
     RM_TRY(check_arguments(depth, variant, image, classes, &blocks));
     size_t total = 6, params = 3 + 2 + STAGES * 3;
     for (int s = 0; s < STAGES; s++) {

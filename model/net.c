@@ -111,12 +111,12 @@ rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n)
 
 rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
 {
-    float *h = net->host_hyper;
-    h[RM_HYPER_LR] = (float)lr;
-    h[RM_HYPER_MOMENTUM] = (float)momentum;
-    h[RM_HYPER_DECAY] = (float)decay;
-    h[RM_HYPER_GRAD_SCALE] = (float)grad_scale;
-    h[RM_HYPER_ETA] = (float)eta;
+    double *h = net->host_hyper;
+    h[RM_HYPER_LR] = lr;
+    h[RM_HYPER_MOMENTUM] = momentum;
+    h[RM_HYPER_DECAY] = decay;
+    h[RM_HYPER_GRAD_SCALE] = grad_scale;
+    h[RM_HYPER_ETA] = eta;
     return write_fixed(net, net->hyper, h, sizeof net->host_hyper);
 }
 

@@ -657,7 +657,7 @@ rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg)
     if (net->owns_params) RM_TRY(make_params(net, params_cfg));
     net->begin[PHASE_ACCUMULATE] = net->begin[PHASE_UPDATE] = net->n_node;
     if (net->cfg.training) {
-        RM_TRY(fixed_tensor(net, vector_desc(RM_HYPER_COUNT), RM_HYPER_COUNT * sizeof(float), &net->hyper));
+        RM_TRY(fixed_tensor(net, vector_desc(RM_HYPER_COUNT), RM_HYPER_COUNT * sizeof(double), &net->hyper));
         RM_TRY(fixed_tensor(net, (rm_tdesc){ { 1, 2, 1, 1 }, RM_I32, RM_LAYOUT_NCHW }, 8, &net->flag));
         RM_TRY(lower_accumulate(net));
         net->begin[PHASE_UPDATE] = net->n_node;

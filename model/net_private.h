@@ -43,7 +43,7 @@ struct rm_net {
     rm_buf         *fixed[8]; int32_t n_fixed;
     rm_buf         *activations, *copies, *workspace;
     rm_net_size     size;
-    float           host_hyper[RM_HYPER_COUNT];
+    double          host_hyper[RM_HYPER_COUNT];
     double          host_loss; int32_t host_flag[2];
     union { float f; double d; } raw_loss;
     double         *stage;   /* ref: f32 images as doubles */
