@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+enum { PATH_ROOM = 4096, NAME_ROOM = 128 /* for what is added to a path */ };
 enum { SIDE = 28, OUT_SIDE = 32, BORDER = (OUT_SIDE - SIDE) / 2, QUALITY = 95, CLASSES = 10 };
 
 /* Their order by name is the order of the labels. */
@@ -71,7 +72,7 @@ static rm_status digits_read(const char *src, int part, digits *out)
 {
     digits d = { 0 };
     uint32_t n_labels = 0;
-    char path[4096];
+    char path[PATH_ROOM + NAME_ROOM];
     rm_status status;
     snprintf(path, sizeof path, "%s/%s-images-idx3-ubyte.gz", src, prefix[part]);
     RM_TRY_GOTO(status, read_idx(path, 0x803, 3, (size_t)SIDE * SIDE, &d.pixels, &d.n), fail);
@@ -123,7 +124,7 @@ static rm_status make_one(void *shared, void *own, uint64_t i)
     const uint32_t k = (uint32_t)(part ? i - m->n[0] : i);
     uint8_t rgb[OUT_SIDE * OUT_SIDE * 3], *jpeg;
     size_t bytes;
-    char path[4096];
+    char path[PATH_ROOM + NAME_ROOM];
     draw(m->part[part].pixels + (size_t)k * SIDE * SIDE, rgb);
     RM_TRY(rm_jpeg_encode(rgb, OUT_SIDE, OUT_SIDE, QUALITY, &jpeg, &bytes));
     snprintf(path, sizeof path, "%s/%s/%s/%05u.jpg", m->dir, part_name[part], class_name[m->part[part].labels[k]], k);
@@ -139,7 +140,7 @@ static rm_status make_folder(const char *path)
 
 static rm_status make_parents(const char *dir)
 {
-    char path[4096];
+    char path[PATH_ROOM + NAME_ROOM];
     snprintf(path, sizeof path, "%s", dir);
     for (char *p = path + 1; *p; p++) {
         if (*p != '/') continue;
@@ -152,7 +153,7 @@ static rm_status make_parents(const char *dir)
 
 static rm_status make_folders(const char *dir)
 {
-    char path[4096];
+    char path[PATH_ROOM + NAME_ROOM];
     RM_TRY(make_parents(dir));
     if (mkdir(dir, 0777) != 0) return rm_fail_errno("cannot create the folder %s", dir);
     for (int part = 0; part < 2; part++) {
@@ -179,7 +180,7 @@ static rm_status fill(making *m, int32_t threads)
 
 static rm_status make_in(making *m, const char *dir, int32_t threads)
 {
-    char temporary[4096];
+    char temporary[PATH_ROOM];
     if ((size_t)snprintf(temporary, sizeof temporary, "%s.tmp", dir) + 64 > sizeof temporary) return rm_fail(RM_E_ARG, "the path %s is too long", dir);
     remove_tree(temporary); /* of a run that was stopped */
     m->dir = temporary;
@@ -194,7 +195,7 @@ rm_status rm_fashion_make(const char *src, const char *dir, uint32_t limit_train
     const uint32_t limit[2] = { limit_train, limit_val };
     making m = { 0 };
     rm_status status = RM_OK;
-    char plain[4096];
+    char plain[PATH_ROOM];
     size_t n = (size_t)snprintf(plain, sizeof plain, "%s", dir);
     if (n + 64 > sizeof plain) return rm_fail(RM_E_ARG, "the path %s is too long", dir);
     while (n > 1 && plain[n - 1] == '/') plain[--n] = '\0';

@@ -2,6 +2,7 @@
 #include "profiler/runinfo.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
