@@ -124,8 +124,7 @@ rm_status rm_ckpt_write(const char *base, const rm_st_tensor *model, uint32_t n_
     all[n_meta + 1] = (rm_st_meta){ key_state, state_digest };
     RM_TRY_GOTO(st, put_half(&out[0], path[0], model, n_model, all, n_meta + 1), out);
     RM_TRY_GOTO(st, put_half(&out[1], path[1], state, n_state, all, n_meta + 2), out);
-    RM_TRY_GOTO(st, st_out_commit(&out[0]), out);
-    st = st_out_commit(&out[1]);
+    st = st_out_commit(out, 2);
 out:
     st_out_abort(&out[0]);
     st_out_abort(&out[1]);

@@ -16,7 +16,8 @@ typedef struct st_out { int fd; char path[4096], temporary[4096 + 32]; } st_out;
 rm_status st_out_open(const char *path, st_out *out) RM_CHECKED;
 rm_status st_out_put(st_out *o, const void *data, uint64_t bytes) RM_CHECKED;
 rm_status st_out_finish(st_out *o) RM_CHECKED; /* on disk under its temporary name */
-rm_status st_out_commit(st_out *o) RM_CHECKED; /* rename, then fsync of the folder */
+/* n files of one folder take their names in turn; then fsync of the folder. */
+rm_status st_out_commit(st_out *o, int n) RM_CHECKED;
 void      st_out_abort(st_out *o);             /* removes the temporary; fine after a commit */
 
 /* Writes header and data to an open temporary. */

@@ -64,10 +64,12 @@ static rm_status sync_folder(const char *path)
     return RM_OK;
 }
 
-rm_status st_out_commit(st_out *o)
+rm_status st_out_commit(st_out *o, int n)
 {
-    if (rename(o->temporary, o->path)) return rm_fail_errno("%s: cannot be renamed to %s", o->temporary, o->path);
-    o->temporary[0] = 0;
+    for (int i = 0; i < n; i++) {
+        if (rename(o[i].temporary, o[i].path)) return rm_fail_errno("%s: cannot be renamed to %s", o[i].temporary, o[i].path);
+        o[i].temporary[0] = 0;
+    }
     return sync_folder(o->path);
 }
 
@@ -174,7 +176,7 @@ rm_status rm_st_write(const char *path, const rm_st_tensor *tensor, uint32_t n, 
     RM_TRY(st_out_open(path, &o));
     RM_TRY_GOTO(st, st_put_file(&o, tensor, n, meta, n_meta), out);
     RM_TRY_GOTO(st, st_out_finish(&o), out);
-    st = st_out_commit(&o);
+    st = st_out_commit(&o, 1);
 out:
     st_out_abort(&o);
     return st;
