@@ -3,51 +3,21 @@
 #include <string.h>
 
 const bench_command *const bench_commands[] = {
-#if __has_include("cmd_scaling.c")
     &bench_cmd_scaling,
-#endif
-#if __has_include("cmd_train.c")
     &bench_cmd_train,
-#endif
-#if __has_include("cmd_eval.c")
     &bench_cmd_eval,
-#endif
-#if __has_include("cmd_infer.c")
     &bench_cmd_infer,
-#endif
-#if __has_include("cmd_layers.c")
     &bench_cmd_layers,
-#endif
-#if __has_include("cmd_kernels.c")
     &bench_cmd_kernels,
-#endif
-#if __has_include("cmd_input.c")
     &bench_cmd_input,
-#endif
-#if __has_include("cmd_data.c")
     &bench_cmd_data,
-#endif
-#if __has_include("cmd_step.c")
     &bench_cmd_step,
-#endif
-#if __has_include("cmd_report.c")
     &bench_cmd_report,
-#endif
-#if __has_include("cmd_runs.c")
     &bench_cmd_runs,
-#endif
-#if __has_include("cmd_info.c")
     &bench_cmd_info,
-#endif
-#if __has_include("cmd_meta.c")
     &bench_cmd_help,
-#endif
-#if __has_include("cmd_meta.c")
     &bench_cmd_completion,
-#endif
-#if __has_include("cmd_meta.c")
     &bench_cmd_man,
-#endif
     NULL,
 };
 
