@@ -1,11 +1,11 @@
 /* bench runs: what a store holds. */
 #include "bench/commands.h"
+#include "bench/session.h"
 #include "profiler/runinfo.h"
 #include "profiler/store.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char *const examples[] = { "bench runs", "bench runs 12", "bench runs 12 --json", NULL };
 
@@ -92,8 +92,7 @@ static rm_status list(const bench_options *o, listing *l)
 
 static rm_status run(const bench_options *o)
 {
-    bool to_stdout = o->json && (!o->json_file || !o->json_file[0] || !strcmp(o->json_file, "-"));
-    listing l = { .table = !to_stdout };
+    listing l = { .table = bench_table_wanted(o) };
     RM_TRY(parse_id(o, &l.only));
     RM_TRY(rm_store_open(o->store && o->store[0] ? o->store : rm_store_default_path(), true, &l.store));
     l.results = json_array();

@@ -161,8 +161,10 @@ rm_status rp_fig_throughput(const char *out_dir, const char *name, const rp_resu
 
 /* ---- step times ------------------------------------------------------------------------------------------------- */
 
-static void steps_of(figure *f, const double *s, size_t n, size_t place)
+static void steps_of(figure *f, const double *s, size_t n, size_t place, double range_ms[2])
 {
+    range_ms[0] = fmin(range_ms[0], 1e3 * rm_quantile(s, n, 0));
+    range_ms[1] = fmax(range_ms[1], 1e3 * rm_quantile(s, n, 1));
     rm_str_addf(&f->data, "%zu %.17g %.17g %.17g %.17g %.17g\n", place, 1e3 * rm_quantile(s, n, 0.25), 1e3 * rm_quantile(s, n, 0.05),
                 1e3 * rm_quantile(s, n, 0.95), 1e3 * rm_quantile(s, n, 0.75), 1e3 * rm_median(s, n));
     plot(f, "using 1:2:3:4:5 with candlesticks whiskerbars 0.5 fs empty lw 1.6 lc rgb '" RP_BLUE "' notitle");
@@ -170,7 +172,7 @@ static void steps_of(figure *f, const double *s, size_t n, size_t place)
     end_block(f);
     for (size_t i = 0; i < n; i++) /* the golden ratio spreads the dots without chance: the same figure every time */
         rm_str_addf(&f->data, "%.6f %.17g\n", (double)place + 0.30 + 0.22 * fmod((double)i * 0.6180339887, 1), 1e3 * s[i]);
-    plot(f, "using 1:2 with points pt 7 ps 0.35 lc rgb '#80" "0072b2' notitle");
+    plot(f, "using 1:2 with points pt 7 ps 0.42 lc rgb '#80" "0072b2' notitle");
     end_block(f);
 }
 
@@ -178,6 +180,7 @@ rm_status rp_fig_steps(const char *out_dir, const char *name, rm_store *store, c
 {
     figure f = { 0 };
     size_t place = 0;
+    double range_ms[2] = { INFINITY, 0 };
     rm_strbuf tics = { 0 };
     rm_status st = RM_OK;
     *drawn = false;
@@ -186,14 +189,15 @@ rm_status rp_fig_steps(const char *out_dir, const char *name, rm_store *store, c
         size_t n_samples = 0;
         st = rm_store_samples(store, r[i].id, "step_s", &s, &n_samples);
         if (st == RM_OK && n_samples && r[i].correct && isfinite(rm_median(s, n_samples))) {
-            steps_of(&f, s, n_samples, ++place);
+            steps_of(&f, s, n_samples, ++place, range_ms);
             rm_str_addf(&tics, "%s\"N = %g\\n%zu steps\" %zu", place > 1 ? ", " : "", rp_real(r[i].row, "ranks"), n_samples, place);
         }
         free(s);
     }
     if (st == RM_OK && place) {
+        double pad = 0.08 * (range_ms[1] - range_ms[0]) + 0.001 * range_ms[1];
         say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset bmargin 3.6\nset boxwidth 0.34\n"
-                "set offsets 0, 0, graph 0.08, graph 0.08\n", tics.text ? tics.text : "", place);
+                "set yrange [%.17g:%.17g]\n", tics.text ? tics.text : "", place, fmax(0, range_ms[0] - pad), range_ms[1] + pad);
         st = draw(&f, out_dir, name, drawn);
     } else {
         rm_str_free(&f.data);

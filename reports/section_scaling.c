@@ -244,7 +244,7 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong)
     rm_status st = rp_fig_steps(c->out_dir, strong ? "steps-strong" : "steps", c->data->store, r, n, &drawn);
     RM_TRY(rp_add_figure(c, st, drawn, strong ? "steps-strong.svg" : "steps.svg", "Step time in milliseconds for each number of devices: boxes with every step as a dot.",
                          "Step time of the slowest rank, by number of devices: box from 25 to 75 %, line at the median, whiskers from 5 to "
-                         "95 %, and every measured step as a dot. The axis does not begin at zero."));
+                         "95 %, and every measured step as a dot. The axis need not begin at zero."));
     RM_TRY(steps_table(c, r, n));
     rp_command(d, "%s", r->run->command_line);
     return RM_OK;

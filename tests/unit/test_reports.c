@@ -105,6 +105,7 @@ static void put_scaling(rm_store *s, const char *processor, double speed)
     put(s, run, "n=1", "measured", true, scaling_row(1, "measured", 148 * speed, 0.216 / speed, 0.974), 0.216 / speed, 60);
     put(s, run, "n=2", "measured", true, scaling_row(2, "measured", 190 * speed, 0.337 / speed, 0.625), 0.337 / speed, 60);
     put(s, run, "n=4", "projected", true, scaling_row(4, "projected", 260 * speed, 0.49 / speed, 0.43), 0.49, 0);
+    put(s, run, "gathered n=1", "measured", true, json("{\"modes\": {}, \"note\": \"intermediate\"}"), 1, 0);
     put(s, run, "n=8", "not_measured", true, json("{\"ranks\": 8, \"origin\": \"not_measured\", \"images_per_s\": null, \"reason\": \"this machine has 2 cores; run it on one with 8 or more\"}"), 1, 0);
     assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
 }
@@ -261,6 +262,7 @@ static void test_whole_report(void **state)
     assert_true(strstr(html, "148.0 images/s on 1 device") && strstr(html, "148.0 images/s on 1 device") < strstr(html, "<h2>"));
     has(html, "62.5 % weak-scaling efficiency on 2 (more ranks than devices), the most that was measured");
     has(html, "86.90 % top-1");
+    lacks(html, "gathered"); /* what a sweep keeps to resume from is no result */
     lacks(html, "on 4, the most"); /* projections never reach the summary */
     for (int i = 0; i < 2; i++) {
         const char *text = i ? md : html;
