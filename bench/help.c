@@ -63,8 +63,13 @@ static void print_exits(void)
 void bench_help(const bench_command *c)
 {
     const char *words = bench_words_of(c->name)->shown;
-    if (c->usage && strncmp(c->usage, "bench", 5) == 0) printf("Usage: %s\n\n", c->usage);
-    else printf("Usage: bench %s %s\n\n", c->name, c->usage && c->usage[0] ? c->usage : words[0] ? words : "[options]");
+    char usage[400];
+    const bool whole = c->usage && strncmp(c->usage, "bench ", 6) == 0;
+    if (whole) snprintf(usage, sizeof usage, "%s", c->usage);
+    else snprintf(usage, sizeof usage, "bench %s %s", c->name, c->usage && c->usage[0] ? c->usage : words[0] ? words : "[options]");
+    printf("Usage: ");
+    wrap(usage, 7, 7);
+    putchar('\n');
     wrap(c->summary, 0, 0);
     print_group(c->name, "Options", 0);
     print_group(c->name, "Options that commands share", BENCH_SHARED);
