@@ -5,7 +5,7 @@
  * (MPI libraries make no background progress), nothing for self. Sum, never mean: the optimiser scales once.
  *
  * Faults: a call that outlives `timeout_s`, or a peer that fails, gives RM_E_PEER with a line that says who and where;
- * after that only rm_comm_abort() and rm_comm_close() may be called. Nothing ever hangs longer than the time-out.
+ * after that only rm_comm_abort(), rm_comm_close() and rm_comm_leave() may be called. Nothing ever hangs longer than the time-out.
  * Threads: one thread at a time per communicator, rm_comm_abort() from any.
  *
  * nccl (the CUDA issue) fits as follows: open = ncclGetUniqueId on rank 0, broadcast over MPI,
@@ -46,8 +46,8 @@ struct rm_comm { const rm_comm_ops *ops; rm_device *device; int rank, size; uint
 /* name: "auto" (self when this process was not started as a rank of several, else mpi or nccl), "self", "mpi", "nccl".
  * `device` may be NULL for host-only use. Sync, collective. */
 rm_status rm_comm_open(const char *name, const rm_comm_config *cfg, rm_device *device, rm_comm **out_comm) RM_CHECKED;
-void      rm_comm_close(rm_comm *c);                /* NULL is fine. Collective when no failure happened */
-/* Makes every peer end with `exit_code` soon; does not return control of MPI: call it, then exit. */
+void      rm_comm_close(rm_comm *c);                /* NULL is fine. Local: never waits for peers; see rm_comm_leave() */
+/* Makes every peer end with `exit_code` at once, and with MPI this process too: say why before. */
 void      rm_comm_abort(rm_comm *c, int exit_code);
 int       rm_comm_rank(const rm_comm *c);           /* 0 for NULL */
 int       rm_comm_size(const rm_comm *c);           /* 1 for NULL */
@@ -71,5 +71,19 @@ rm_status rm_comm_agree(rm_comm *c, const rm_agree *fields, uint32_t n) RM_CHECK
 typedef struct rm_world { int rank, size, local_rank, local_size; } rm_world;
 rm_world rm_world_from_env(void);
 
+/* Started by such a launcher, be it as the only rank. */
+bool rm_world_is_rank(void);
+
+/* The last thing a process does that may have opened a communicator; for main(), after its last line was printed. MPI ends
+ * once a process and not with a communicator. Orderly endings (0, 7, 130, 143) wait for the peers, no longer than their
+ * time-out; any other code makes every peer end at once. Does not return for those; does nothing where MPI never began. */
+void rm_comm_leave(int exit_code);
+/* "OMPI_MCA_x=1 OMPI_MCA_y=2": settings of the MPI library that were made here because the user had made none; for the
+ * environment echo. "" before a communicator is opened, and with self. */
+const char *rm_comm_settings(void);
+
+const rm_comm_ops *const *rm_comm_list(void);       /* NULL-terminated, in order of "bench info" */
+/* ---- for implementers: every communicator's requests begin with this. */
+struct rm_request { rm_comm *comm; };
 extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
 #endif
