@@ -99,12 +99,6 @@ static struct jpeg_error_mgr *guard_init(guard *g)
 
 /* ---- the decoder */
 
-static rm_status create_body(void *arg)
-{
-    jpeg_create_decompress((j_decompress_ptr)arg);
-    return RM_OK;
-}
-
 rm_status rm_decoder_new(const rm_decode_limits *limits, rm_decoder **out)
 {
     rm_decoder *d = calloc(1, sizeof *d);
@@ -113,14 +107,8 @@ rm_status rm_decoder_new(const rm_decode_limits *limits, rm_decoder **out)
     if (d->limits.max_pixels == 0) d->limits.max_pixels = default_pixels;
     if (d->limits.max_scans == 0) d->limits.max_scans = DEFAULT_SCANS;
     d->c.err = guard_init(&d->g);
-    if (guarded(&d->g, create_body, &d->c) != RM_OK) {
-        const rm_status status = rm_fail(d->g.status, "cannot set up libjpeg: %s", d->g.reason);
-        free(d);
-        return status;
-    }
-    d->progress.progress_monitor = on_progress;
-    d->c.progress = &d->progress;
     d->c.client_data = (void *)(intptr_t)d->limits.max_scans;
+    d->progress.progress_monitor = on_progress;
     *out = d;
     return RM_OK;
 }
@@ -128,7 +116,6 @@ rm_status rm_decoder_new(const rm_decode_limits *limits, rm_decoder **out)
 void rm_decoder_free(rm_decoder *d)
 {
     if (!d) return;
-    jpeg_destroy_decompress(&d->c);
     for (int i = 0; i < CACHED; i++) {
         rm_axis_free(&d->horizontal[i]);
         rm_axis_free(&d->vertical[i]);
@@ -237,6 +224,8 @@ static rm_status header(job *j)
     j_decompress_ptr c = &d->c;
     char text[128];
     RM_TRY(sniff(j));
+    jpeg_create_decompress(c); /* keeps err and client_data */
+    c->progress = &d->progress;
     jpeg_mem_src(c, j->jpeg, j->bytes);
     jpeg_read_header(c, TRUE);
     if (!has_end(j)) return refuse(&d->g, RM_E_FORMAT, "truncated: the file has no end-of-image marker");
@@ -436,11 +425,13 @@ static rm_status job_body(void *arg)
     return decode_target(j, &t);
 }
 
+/* A fresh libjpeg object for every image: a used one keeps the tables of the image before, and a file without tables of its
+ * own would decode differently depending on who came first. It costs a microsecond. */
 static rm_status run(job *j, const char *where)
 {
     rm_decoder *d = j->d;
     rm_status status = guarded(&d->g, job_body, j);
-    jpeg_abort_decompress(&d->c);
+    jpeg_destroy_decompress(&d->c); /* also right where it was never created */
     if (status == RM_OK && d->g.premature) status = refuse(&d->g, RM_E_FORMAT, "truncated: the data ends before the image does");
     return status == RM_OK ? RM_OK : rm_fail(status, "%s: %s", where, d->g.reason);
 }
