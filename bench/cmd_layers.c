@@ -170,7 +170,6 @@ static rm_status layers(const bench_options *o)
     json_t *result = NULL;
     rm_status st = RM_OK;
     RM_TRY(bench_session_plan(o, "tiny", &s));
-    if (o->depth) s.recipe.depth = o->depth;
     RM_TRY_GOTO(st, bench_session_device(o, &s), out);
     rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
                             .timers = true, .seed = (uint64_t)o->seed };

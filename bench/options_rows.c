@@ -123,7 +123,7 @@ const bench_option bench_option_rows[] = {
     { .name = "accumulate", .kind = BENCH_INT, .offset = AT(accumulate), .min = 1, .max = 65536, .fallback = "1", .metavar = "N",
       .help = "micro-batches summed before one update", .commands = "step" },
     { .name = "depth", .kind = BENCH_INT_CHOICE, .offset = AT(depth), .choices = "50|101|152", .fallback = "50",
-      .help = "depth of the network", .commands = "step layers" },
+      .help = "depth of the network", .commands = "step" },
     { .name = "variant", .kind = BENCH_CHOICE, .offset = AT(variant), .choices = "v1|v1.5", .fallback = "v1.5",
       .help = "where a stage's stride is: v1 in the 1x1, v1.5 in the 3x3 convolution", .commands = "step" },
     { .name = "bn-eps", .kind = BENCH_DOUBLE, .offset = AT(bn_eps), .min = 1e-12, .max = 1, .fallback = "1e-5", .metavar = "X",

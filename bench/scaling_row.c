@@ -192,10 +192,10 @@ static void set_measured(json_t *row, const bench_options *o, int32_t n, const j
     json_object_set_new(row, "budget_s", budget_json(t));
     if (one) {
         json_object_set_new(row, efficiency, bench_number(x / (n * x1)));
-        json_object_set_new(row, "loss_attribution", attribution_json(t, one, o->strong ? 1.0 / n : 1.0));
+        json_object_set_new(row, "loss_attribution_s", attribution_json(t, one, o->strong ? 1.0 / n : 1.0));
     } else {
         set_null(row, efficiency, "no run of one device to compare with: these ranks were started by the user's own launcher");
-        set_null(row, "loss_attribution", "no run of one device to compare with");
+        set_null(row, "loss_attribution_s", "no run of one device to compare with");
     }
     set_communication(row, t);
 }
@@ -229,7 +229,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
 json_t *bench_scaling_absent(const bench_options *o, int32_t n, const char *reason)
 {
     static const char *const keys[] = { "device", "batch_per_device", "images_per_s", "images_per_s_low", "images_per_s_high", "step_s", "input", "overlap_geom",
-                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "budget_s", "loss_attribution" };
+                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "budget_s", "loss_attribution_s" };
     json_t *row = common_row(o, n, "not_measured");
     for (size_t i = 0; i < RM_COUNT(keys); i++) json_object_set_new(row, keys[i], json_null());
     json_object_set_new(row, o->strong ? "efficiency_strong" : "efficiency_weak", json_null());

@@ -142,7 +142,6 @@ static void budget_table(rp_doc *d, const rp_result *r, size_t n)
 static const json_t *attribution_of(const rp_result *r)
 {
     const json_t *a = rp_at(r->row, "loss_attribution_s");
-    if (!a) a = rp_at(r->row, "loss_attribution");
     return json_object_size(a) && isfinite(rp_real(a, "unexplained")) ? a : NULL;
 }
 

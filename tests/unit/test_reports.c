@@ -69,7 +69,7 @@ static json_t *scaling_row(int n, const char *origin, double ips, double step, d
 {
     json_t *row = json(
         "{\"modes\": {\"synthetic\": {}, \"data-only\": {}, \"real\": {}}, \"blocking_comm_s\": null, \"blocking_comm_s_reason\": \"replay is not built yet\","
-        " \"loss_attribution\": {}}");
+        " \"loss_attribution_s\": {}}");
     json_t *more = json_pack("{s:i, s:s, s:s, s:i, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:i}, s:f, s:f, s:o}", "ranks", n, "device", "cpu", "origin", origin,
                              "batch_per_device", 32, "input", "real", "images_per_s", ips, "images_per_s_low", ips * 0.985, "images_per_s_high", ips * 1.015,
                              "step_s", "median", step, "mad", step * 0.008, "samples", 60, "efficiency_weak", efficiency, "baseline", 152.0, "reproduce",
@@ -85,13 +85,13 @@ static json_t *scaling_row(int n, const char *origin, double ips, double step, d
     if (n == 1) {
         json_object_set_new(row, "overlap_geom", json_null());
         json_object_set_new(row, "overlap_geom_reason", json_string("one rank has no collective"));
-        json_object_del(row, "loss_attribution");
+        json_object_del(row, "loss_attribution_s");
     } else {
         json_object_set_new(row, "overlap_geom", json_real(0.62));
         json_object_set_new(row, "exposed_comm_s", json_real(step * 0.09));
         json_object_set_new(row, "comm_cost_s", json_real(step * 0.12));
         json_object_set_new(row, "eta_eff", json_real(-0.08));
-        json_object_set_new(row, "loss_attribution", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "loss", step - 0.216, "input", 0.002, "compute_slowdown", 0.08,
+        json_object_set_new(row, "loss_attribution_s", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "loss", step - 0.216, "input", 0.002, "compute_slowdown", 0.08,
                                                                "exposed_transfer", 0.03, "straggler", 0.005, "unexplained", step - 0.216 - 0.117));
         json_object_set_new(row, "oversubscribed", json_true());
         json_object_set_new(row, "to_accuracy", json_pack("{s:f, s:f, s:f, s:f}", "time_to_accuracy_s", 140.0, "final_top1", 85.4, "target_top1", 85.0, "run_s", 150.0));
