@@ -78,6 +78,9 @@ typedef struct rm_device_ops {
     rm_status (*plan)(rm_device *d, const rm_op *op, rm_plan **out_plan, rm_plan_info *out_info);
     rm_status (*run)(rm_device *d, rm_queue *q, rm_plan *plan, const rm_args *args);
     void      (*plan_free)(rm_device *d, rm_plan *plan);
+    /* Frozen plans; NULL for devices that never choose. */
+    bool      (*choice_at)(const rm_device *d, size_t i, const char **out_key, const char **out_impl);
+    rm_status (*choice_force)(rm_device *d, const char *key, const char *impl);
 } rm_device_ops;
 
 /* ---- finding and opening */

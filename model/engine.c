@@ -1,6 +1,7 @@
 #include "model/engine.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "kernels/plans.h"
 #include "model/parallel/split.h"
 #include <math.h>
 #include <stdlib.h>
@@ -56,6 +57,22 @@ static rm_status make_buckets(rm_engine *e)
     return st;
 }
 
+/* A net planned with the choices kept from earlier runs. Rank 0 plans first and keeps what it chose; the others follow it, so
+ * that all ranks run the same code. */
+static rm_status plan_net(rm_engine *e, const rm_graph *g, bool training, const rm_params_config *pc, rm_net **out)
+{
+    char path[1024];
+    rm_net_config nc = net_config(e, training);
+    bool follow = rm_comm_rank(e->comm) != 0, several = rm_comm_size(e->comm) > 1;
+    rm_plans_path(e->device, path, sizeof path);
+    if (follow) RM_TRY(rm_comm_barrier(e->comm));
+    rm_plans_load(e->device, path);
+    rm_status st = rm_net_new(e->device, g, &nc, &e->params, pc, out);
+    if (st == RM_OK && !follow) rm_plans_save(e->device, path);
+    if (st == RM_OK && !follow && several) st = rm_comm_barrier(e->comm);
+    return st;
+}
+
 rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out)
 {
     rm_engine *e = out;
@@ -67,8 +84,7 @@ rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg
     rm_params_config pc = { .decay_bn = r->decay_bn, .decay_bias = r->decay_bias };
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
-    rm_net_config nc = net_config(e, true);
-    RM_TRY_GOTO(st, rm_net_new(d, &e->graph, &nc, &e->params, &pc, &e->net), fail);
+    RM_TRY_GOTO(st, plan_net(e, &e->graph, true, &pc, &e->net), fail);
     RM_TRY_GOTO(st, make_buckets(e), fail);
     if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
     RM_TRY_GOTO(st, rm_params_init(&e->params, r->init, r->zero_init_last_gamma, cfg->seed), fail);
@@ -86,11 +102,10 @@ rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config
     e->comm = comm;
     e->cfg = *cfg;
     rm_params_config pc = { 0 };
-    rm_net_config nc = net_config(e, false);
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->eval_graph), fail);
-    RM_TRY_GOTO(st, rm_net_new(d, &e->graph, &nc, &e->params, &pc, &e->eval), fail);
+    RM_TRY_GOTO(st, plan_net(e, &e->graph, false, &pc, &e->eval), fail);
     return RM_OK;
 fail:
     rm_engine_free(e);
@@ -120,8 +135,7 @@ rm_status rm_engine_resize(rm_engine *e, int32_t px)
     /* Same layers and parameters, other shapes: the parameters' graph keeps its address. */
     rm_graph_free(&e->graph);
     e->graph = g;
-    rm_net_config nc = net_config(e, true);
-    RM_TRY(rm_net_new(e->device, &e->graph, &nc, &e->params, NULL, &net));
+    RM_TRY(plan_net(e, &e->graph, true, NULL, &net));
     e->net = net;
     e->cfg.px = px;
     return e->cfg.timers ? rm_net_timers(net, true) : RM_OK;
@@ -294,9 +308,7 @@ static rm_status eval_net(rm_engine *e, int32_t batch)
     e->eval = NULL;
     rm_graph_free(&e->eval_graph);
     RM_TRY(make_graph(e, batch, e->cfg.recipe->eval_px, &e->eval_graph));
-    rm_net_config nc = net_config(e, false);
-    nc.input_f32 = false;
-    return rm_net_new(e->device, &e->eval_graph, &nc, &e->params, NULL, &e->eval);
+    return plan_net(e, &e->eval_graph, false, NULL, &e->eval);
 }
 
 /* Sums over ranks; every image must have been counted once. */
