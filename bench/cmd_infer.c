@@ -65,8 +65,8 @@ static void class_name(const bench_session *s, int32_t c, char *out, size_t size
 
 static rm_status classify(const bench_session *s, rm_engine *e, rm_decoder *dec, const char *path, uint8_t *image, double *p, uint64_t *ns)
 {
-    uint8_t *jpeg, flip = 0;
-    size_t bytes;
+    uint8_t *jpeg = NULL, flip = 0;
+    size_t bytes = 0;
     RM_TRY(read_file(path, &jpeg, &bytes));
     uint64_t start = rm_now_ns();
     rm_status st = rm_jpeg_center(dec, jpeg, bytes, path, s->recipe.eval_resize, s->recipe.eval_px, image);
@@ -121,7 +121,6 @@ static rm_status run_images(const bench_options *o, bench_session *s, rm_engine 
     return rm_fail(first_bad, "not every image could be read");
 }
 
-/* A batch of one image in inference mode; also used by eval for its network. */
 static rm_status infer(const bench_options *o)
 {
     bench_session s;

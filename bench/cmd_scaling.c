@@ -95,24 +95,24 @@ static rm_status add_row(sweep *w, int32_t n)
 }
 
 /* ---- the table */
-static const char *text_of(const json_t *row, const char *key, const char *format, double scale, char *out, size_t size)
+typedef struct { char text[32]; } cell;
+/* Value times scale with one decimal and a unit, "-" for what is not there. */
+static cell cell_of(const json_t *row, const char *key, double scale, const char *unit)
 {
+    cell c = { "-" };
     const json_t *v = json_object_get(row, key);
-    if (json_is_number(v)) snprintf(out, size, format, scale * json_number_value(v));
-    else snprintf(out, size, "-");
-    return out;
+    if (json_is_number(v)) snprintf(c.text, sizeof c.text, "%.1f%s", scale * json_number_value(v), unit);
+    return c;
 }
 
 static void print_row(const bench_options *o, const json_t *row)
 {
-    char x[6][32];
     const json_t *step = json_object_get(row, "step_s"), *budget = json_object_get(row, "budget_s");
     const char *efficiency = o->strong ? "efficiency_strong" : "efficiency_weak", *input = json_string_value(json_object_get(row, "input"));
-    printf("%5lld  %-12s %-9s %10s  %10s %10s  %10s  %8s  %9s %9s%s\n", (long long)json_integer_value(json_object_get(row, "ranks")),
-           json_string_value(json_object_get(row, "origin")), input ? input : "-", text_of(row, "images_per_s", "%.1f", 1, x[0], sizeof x[0]),
-           text_of(row, "images_per_s_low", "%.1f", 1, x[1], sizeof x[1]), text_of(row, "images_per_s_high", "%.1f", 1, x[2], sizeof x[2]),
-           text_of(step, "median", "%.1f", 1e3, x[3], sizeof x[3]), text_of(row, efficiency, "%.1f %%", 100, x[4], sizeof x[4]),
-           text_of(budget, "input_stall", "%.1f", 1e3, x[5], sizeof x[5]), text_of(row, "exposed_comm_s", "%.1f", 1e3, (char[32]){ 0 }, 32),
+    printf("%5lld  %-12s %-9s %10s %10s %10s %10s %8s %9s %9s%s\n", (long long)json_integer_value(json_object_get(row, "ranks")),
+           json_string_value(json_object_get(row, "origin")), input ? input : "-", cell_of(row, "images_per_s", 1, "").text,
+           cell_of(row, "images_per_s_low", 1, "").text, cell_of(row, "images_per_s_high", 1, "").text, cell_of(step, "median", 1e3, "").text,
+           cell_of(row, efficiency, 100, " %").text, cell_of(budget, "input_stall", 1e3, "").text, cell_of(row, "exposed_comm_s", 1e3, "").text,
            json_is_true(json_object_get(row, "oversubscribed")) ? "  oversubscribed" : "");
 }
 
@@ -122,10 +122,10 @@ static void print_modes(const json_t *rows)
     printf("\nimages/s by input mode\n%5s  %12s %12s %12s\n", "N", names[0], names[1], names[2]);
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i), *modes = json_object_get(row, "modes");
-        char x[3][32];
         if (!modes) continue;
-        for (int m = 0; m < 3; m++) text_of(json_object_get(modes, names[m]), "images_per_s", "%.1f", 1, x[m], sizeof x[m]);
-        printf("%5lld  %12s %12s %12s\n", (long long)json_integer_value(json_object_get(row, "ranks")), x[0], x[1], x[2]);
+        printf("%5lld ", (long long)json_integer_value(json_object_get(row, "ranks")));
+        for (size_t m = 0; m < RM_COUNT(names); m++) printf(" %12s", cell_of(json_object_get(modes, names[m]), "images_per_s", 1, "").text);
+        putchar('\n');
     }
 }
 
@@ -135,7 +135,7 @@ static void print_table(const sweep *w)
     const char *device = json_string_value(json_object_get(first, "device_name"));
     printf("%s scaling%s%s, %lld cores a device, batch %s; efficiency against X(1) without collectives\n", w->o->strong ? "strong" : "weak", device ? " on " : "", device ? device : "",
            (long long)w->cores, w->o->strong ? "global" : "per device");
-    printf("%5s  %-12s %-9s %10s  %10s %10s  %10s  %8s  %9s %9s\n", "N", "origin", "input", "images/s", "95% low", "high", "step ms", "effic.", "stall ms", "comm ms");
+    printf("%5s  %-12s %-9s %10s %10s %10s %10s %8s %9s %9s\n", "N", "origin", "input", "images/s", "95% low", "high", "step ms", "effic.", "stall ms", "comm ms");
     for (size_t i = 0; i < json_array_size(w->rows); i++) print_row(w->o, json_array_get(w->rows, i));
     print_modes(w->rows);
 }
