@@ -3,10 +3,12 @@
 #include "base/log.h"
 #include "model/checkpoint.h"
 #include "model/mllog.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Everything one training run carries from step to step. */
 typedef struct {
@@ -333,6 +335,14 @@ static void summarise(run *t)
     r->skipped_images = t->skipped_before;
 }
 
+/* Found now rather than after an hour: can checkpoints and log be written? */
+static rm_status open_outputs(run *t)
+{
+    const rm_train_config *c = t->cfg;
+    if (c->save_dir[0] && mkdir(c->save_dir, 0777) && errno != EEXIST) return rm_fail_errno("cannot create --save-dir %s", c->save_dir);
+    return rm_mllog_open(c->mllog, &t->mllog);
+}
+
 rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_train_result *out)
 {
     memset(out, 0, sizeof *out);
@@ -343,7 +353,7 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
     rm_engine_config ec = { .recipe = cfg->recipe, .dtype = cfg->dtype, .px = t.stage_px[0], .batch = cfg->batch, .classes = cfg->classes,
                             .no_fuse = cfg->no_fuse, .timers = true, .split = cfg->split, .seed = cfg->seed };
     RM_TRY(rm_engine_new(d, comm, &ec, &t.engine));
-    if (lead(&t)) RM_TRY_GOTO(st, rm_mllog_open(cfg->mllog, &t.mllog), out);
+    if (lead(&t)) RM_TRY_GOTO(st, open_outputs(&t), out);
     if (cfg->resume) RM_TRY_GOTO(st, resume(&t), out);
     RM_TRY_GOTO(st, open_source(&t), out);
     log_start(&t);
