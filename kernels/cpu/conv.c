@@ -190,7 +190,7 @@ static bool contested(const rm_op *op)
     return op->y.shape.w <= 8 && (op->u.win.k > 1 || op->code == RM_OP_CONV_BWD_WEIGHTS);
 }
 
-/* The candidate called `impl`, else the first that is not reference code, else the last that could be built. */
+/* The candidate called `impl`, else the first that is not reference code, else the first that could be built. */
 static rm_status first_match(cpu_device *d, const rm_op *op, const candidate *c, int n, conv_layouts outer, const char *impl, cpu_plan **out_plan)
 {
     cpu_plan *kept = NULL;
@@ -199,9 +199,11 @@ static rm_status first_match(cpu_device *d, const rm_op *op, const candidate *c,
         rm_status st = build_one(d, op, &c[i], outer, &p);
         if (st == RM_E_UNSUPPORTED) continue;
         if (st != RM_OK) { cpu_plan_destroy(kept); return st; }
+        const bool named = impl && !strcmp(p->base.info.impl, impl), better = !kept || (kept->ref && !p->ref);
+        if (!named && !better) { cpu_plan_destroy(p); continue; }
         cpu_plan_destroy(kept);
         kept = p;
-        if (impl ? !strcmp(p->base.info.impl, impl) : !p->ref) break;
+        if (named || (!impl && !p->ref)) break;
     }
     if (!kept) return rm_fail(RM_E_UNSUPPORTED, "cpu: oneDNN has no implementation of this convolution");
     *out_plan = kept;

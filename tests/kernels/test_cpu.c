@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/rng.h"
+#include "kernels/cpu/choice.h"
 #include "kernels/device.h"
 #include <math.h>
 #include <stdio.h>
@@ -359,6 +360,102 @@ static void test_optim_counts_non_finite(void **state)
     rm_device_close(d);
 }
 
+static void plan_impl(rm_device *d, const rm_op *op, char impl[64])
+{
+    rm_op complete = *op;
+    rm_plan *plan = NULL;
+    rm_plan_info info;
+    must(rm_op_complete(&complete));
+    must(rm_device_plan(d, &complete, &plan, &info));
+    memcpy(impl, info.impl, 64);
+    rm_plan_free(d, plan);
+}
+
+/* Plans `op`, then forces `impl` instead of the winner. False: this op has no choice. */
+static bool force(rm_device *d, const rm_op *op, const char *impl)
+{
+    char chosen[64];
+    const char *key = NULL, *was = NULL;
+    size_t before = 0;
+    while (cpu_choice_at(d, before, &key, &was)) before++;
+    plan_impl(d, op, chosen);
+    if (!cpu_choice_at(d, before, &key, &was)) return false;
+    assert_string_equal(was, chosen);
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", key);
+    must(cpu_choice_force(d, copy, impl));
+    return true;
+}
+
+/* The sum over taps, which timing may or may not choose, on every kind of window and image. */
+static void test_taps(void **state)
+{
+    static const char *const ops[] = {
+        "n=4 c=64 h=2 w=2 o=64 k=3 s=1 p=1", "n=4 c=32 h=4 w=4 o=64 k=3 s=1 p=1", "n=5 c=32 h=8 w=8 o=16 k=3 s=2 p=1",
+        "n=2 c=16 h=5 w=7 o=32 k=3 s=2 p=1", "n=2 c=16 h=7 w=5 o=32 k=5 s=3 p=2", "n=3 c=16 h=1 w=1 o=32 k=3 s=1 p=1",
+        "n=3 c=16 h=9 w=8 o=16 k=3 s=1 p=0"};
+    static const char *const code[] = {"conv", "conv_bwd_data", "conv_bwd_weights"};
+    rm_device *dr = open_device("ref", 0), *dc = open_device("cpu", 2);
+    for (size_t i = 0; i < 2 * RM_COUNT(ops) * RM_COUNT(code); i++) {
+        const bool half = i & 1;
+        char text[256], impl[64];
+        const char *name = half ? "emulated bf16: reorder+taps:sgemm" : "reorder+taps:sgemm";
+        rm_op op;
+        snprintf(text, sizeof text, "%s %s dtype=%s", code[i / 2 % RM_COUNT(code)], ops[i / 2 / RM_COUNT(code)], half ? "bf16" : "f32");
+        must(rm_op_parse(text, &op));
+        if (!force(dc, &op, name)) fail_msg("%s: no choice was made", text);
+        plan_impl(dc, &op, impl);
+        rm_device_info info;
+        rm_device_get_info(dc, &info);
+        if (half && info.native_dtypes & 1u << RM_BF16) continue; /* taps are for computing in f32 */
+        if (strcmp(impl, name) != 0) fail_msg("%s: got %s", text, impl);
+        check_op(dc, dr, &op);
+    }
+    rm_device_close(dc);
+    rm_device_close(dr);
+}
+
+static void test_forced_name_unknown(void **state)
+{
+    rm_device *d = open_device("cpu", 2);
+    rm_op op;
+    char impl[64];
+    must(rm_op_parse("conv n=4 c=32 h=4 w=4 o=32 k=3 s=1 p=1", &op));
+    assert_true(force(d, &op, "no such code"));
+    plan_impl(d, &op, impl);
+    assert_null(strstr(impl, "ref"));
+    assert_string_not_equal(impl, "");
+    rm_device_close(d);
+}
+
+/* The same inputs give the same bits, run after run. */
+static void test_same_bits_every_run(void **state)
+{
+    static const char *const ops[] = {"conv n=8 c=64 h=4 w=4 o=64 k=3 s=1 p=1", "conv_bwd_weights n=8 c=64 h=4 w=4 o=64 k=3 s=1 p=1",
+                                      "conv_bwd_weights n=4 c=32 h=16 w=16 o=32 k=3 s=1 p=1", "fc_bwd_weights n=8 c=64 o=40"};
+    rm_device *d = open_device("cpu", 2);
+    for (size_t i = 0; i < RM_COUNT(ops); i++) {
+        rm_op op;
+        bench_op b;
+        must(rm_op_parse(ops[i], &op));
+        prepare(&b, d, &op);
+        share_inputs(&b, &b);
+        const rm_ref out = rm_op_uses(&op, RM_Y) ? b.args.t[RM_Y] : b.args.t[RM_DW];
+        const size_t bytes = rm_buf_bytes(out.buf);
+        void *first = malloc(bytes);
+        assert_non_null(first);
+        must(rm_device_run(d, NULL, b.plan, &b.args));
+        memcpy(first, rm_buf_host(out.buf), bytes);
+        for (int run = 0; run < 5; run++) {
+            must(rm_device_run(d, NULL, b.plan, &b.args));
+            assert_memory_equal(first, rm_buf_host(out.buf), bytes);
+        }
+        free(first);
+        finish(&b);
+    }
+    rm_device_close(d);
+}
+
 /* Own kernels give the same bits whatever the number of threads. */
 static void test_threads_do_not_change_results(void **state)
 {
@@ -430,7 +527,8 @@ int main(void)
         cmocka_unit_test(test_f32), cmocka_unit_test(test_f32_nhwc), cmocka_unit_test(test_bf16), cmocka_unit_test(test_bf16_nhwc),
         cmocka_unit_test(test_optim), cmocka_unit_test(test_optim_counts_non_finite),
         cmocka_unit_test(test_threads_do_not_change_results), cmocka_unit_test(test_unsupported_types_say_so),
-        cmocka_unit_test(test_padding_stays_zero),
+        cmocka_unit_test(test_padding_stays_zero), cmocka_unit_test(test_taps), cmocka_unit_test(test_forced_name_unknown),
+        cmocka_unit_test(test_same_bits_every_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
