@@ -122,7 +122,7 @@ static rm_status run(const bench_options *o)
     static const struct { const char *verb; rm_status (*run)(const bench_options *o); } verbs[] = { { "make", make }, { "check", check } };
     for (size_t i = 0; i < RM_COUNT(verbs); i++)
         if (strcmp(o->arg[0], verbs[i].verb) == 0) return verbs[i].run(o);
-    return rm_fail(RM_E_ARG, "bench data knows make and check, not %s", o->arg[0]);
+    return rm_fail(RM_E_ARG, "unknown verb %s; there are make and check", o->arg[0]);
 }
 
 static const char *const examples[] = { "bench data make", "bench data make /tmp/small --limit-train 1000 --limit-val 200", "bench data check /data/imagenet", NULL };

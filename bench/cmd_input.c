@@ -17,7 +17,7 @@ enum { DEFAULT_PX = 224, DEFAULT_BATCH = 64, DEFAULT_STEPS = 50, DEFAULT_WARMUP 
 static rm_status data_dir(const bench_options *o, const char **out)
 {
     if (strcmp(o->data, "synthetic") == 0)
-        return rm_fail(RM_E_ARG, "bench input measures how fast files are read, so --data must be a folder; synthetic data need no input");
+        return rm_fail(RM_E_ARG, "the speed of reading files is measured, so --data must be a folder; synthetic data need no input");
     if (!o->data[0] && access(EMBEDDED, F_OK) != 0)
         return rm_fail(RM_E_ARG, "no data: give --data DIR, or make the embedded set with bench data make");
     *out = o->data[0] ? o->data : EMBEDDED;
@@ -217,7 +217,7 @@ static void print_speed(const speed *s, const rm_loader_config *c, const char *d
     printf("%s: %llu images of %d x %d in batches of %d, %d workers, %s\n", dir, (unsigned long long)s->images, c->px, c->px, c->batch, s->workers, rm_input_isa());
     printf("%-34s %10.1f\n", "images/s", rate);
     printf("%-34s %10.1f\n", "images/s a worker", rate / s->workers);
-    printf("%-34s %10.1f\n", "images/s a core-second used", (double)s->images / s->cpu_s);
+    printf("%-34s %10.1f\n", "images per core-second", (double)s->images / s->cpu_s);
     printf("%-34s %10.3f\n", "ms an image: read", s->read_s * ms);
     printf("%-34s %10.3f\n", "ms an image: decode", s->decode_s * ms);
     printf("%-34s %10.3f\n", "ms an image: resize", s->resize_s * ms);
