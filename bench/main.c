@@ -25,7 +25,9 @@ static int finish(const char *command, rm_status status)
         const char *why = rm_last_error();
         rm_error("bench%s%s: %s", command[0] ? " " : "", command, why[0] ? why : rm_status_name(status));
     }
-    return rm_exit_code(status, bench_signal());
+    const int code = rm_exit_code(status, bench_signal());
+    rm_comm_leave(code); /* after the last line: peers end with this rank's code */
+    return code;
 }
 
 static int unknown_command(const char *word)
@@ -65,5 +67,7 @@ int main(int argc, char **argv)
         return finish("", RM_OK);
     }
     const bench_command *command = bench_command_find(argv[1]);
-    return command ? run(command, argc - 2, argv + 2) : unknown_command(argv[1]);
+    int code = command ? run(command, argc - 2, argv + 2) : unknown_command(argv[1]);
+    rm_comm_leave(code);
+    return code;
 }

@@ -100,14 +100,31 @@ static rm_status choose_dtype(const bench_options *o, bench_session *s)
     return RM_OK;
 }
 
+/* Ranks that would train different things are refused at the start. */
+static rm_status agree(const bench_options *o, const bench_session *s)
+{
+    char seed[32], batch[32], px[32], data[32];
+    if (rm_comm_size(s->comm) == 1) return RM_OK;
+    snprintf(seed, sizeof seed, "%lld", (long long)o->seed);
+    snprintf(batch, sizeof batch, "%d", s->batch);
+    snprintf(px, sizeof px, "%d", s->recipe.px);
+    snprintf(data, sizeof data, "%016llx", s->data ? (unsigned long long)rm_dataset_fingerprint(s->data) : 0ull);
+    const rm_agree fields[] = { { "build", rm_version() }, { "recipe", s->recipe.name }, { "seed", seed }, { "batch", batch }, { "px", px },
+                                { "dtype", rm_dtype_name(s->dtype) }, { "device", s->info.device }, { "split", o->split && o->split[0] ? o->split : s->recipe.split },
+                                { "data", data } };
+    return rm_comm_agree(s->comm, fields, RM_COUNT(fields));
+}
+
 rm_status bench_session_device(const bench_options *o, bench_session *s)
 {
     rm_device_config dc = { .threads = o->threads, .deterministic = true };
     rm_comm_config cc = { .timeout_s = o->comm_timeout_s > 0 ? o->comm_timeout_s : 60 };
+    RM_TRY(bench_pin_rank());
     RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
     rm_device_get_info(s->device, &s->info);
     RM_TRY(choose_dtype(o, s));
-    return rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm);
+    RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
+    return agree(o, s);
 }
 
 void bench_session_close(bench_session *s)

@@ -42,6 +42,8 @@ json_t   *bench_budget_json(const rm_step *sum, double step_s);
  * *out is a new reference on the process that reports, NULL on the other ranks. `cores`: of each rank; 0: all. */
 typedef rm_status bench_rank_body(const bench_options *o, json_t **out);
 rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool inside, bench_rank_body *body, json_t **out) RM_CHECKED;
+/* Pins a rank that we started to its cores; does nothing elsewhere. Before the device is opened. */
+rm_status bench_pin_rank(void) RM_CHECKED;
 /* This process is one rank of several, or was started by our launcher. */
 bool      bench_is_rank(const bench_options *o);
 /* Is --json to stdout taking the place of the table? */
