@@ -1,0 +1,45 @@
+/* Launch: starts ranks of this program under the MPI it was built with, and brings back what became of them.
+ *
+ * The launcher is mpirun or mpiexec of that library (first $RINGMARK_MPIEXEC, then the one found when building, then PATH; each
+ * is asked who it is), or srun inside a Slurm allocation of several tasks; one rank is started directly, without MPI. Nothing is
+ * left behind: when this process dies the launcher is told to end, and ranks that a killed launcher left are killed here.
+ * Signals: the first SIGINT or SIGTERM (bench_signal()) asks every rank to finish its step and save; it travels as SIGUSR1,
+ * which is the only one that all launchers pass on as it is. Threads: main thread only, one launch at a time. */
+#ifndef RM_BENCH_LAUNCH_H
+#define RM_BENCH_LAUNCH_H
+#include "base/status.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct bench_launch_config {
+    int32_t ranks;               /* 1: no MPI */
+    const char *const *argv;     /* words after the program's name, NULL-terminated */
+    const char *const *env;      /* "NAME=value" for the ranks, NULL-terminated; NULL: none */
+    const char *hostfile;        /* "" or NULL: this machine, or what Slurm gave */
+    bool   oversubscribe;        /* more ranks than cores: they yield while they wait */
+    bool   verbose;              /* pass on everything, the launcher's own talk too */
+    bool   no_result;            /* do not ask for a result: --rank-result is not added */
+    double timeout_s;            /* of the whole launch; 0: none */
+    const char *program;         /* NULL: this program */
+} bench_launch_config;
+
+/* Runs the ranks to their end. *out is what rank 0 left with bench_launch_leave_result(), a new reference; set with RM_OK and
+ * RM_E_PARTIAL, and NULL with no_result. Otherwise the status has the ranks' own exit code, and the cause is the first rank's
+ * last line, or which rank was killed by which signal (RM_E_PEER). RM_E_UNSUPPORTED: no launcher of this MPI is installed. */
+rm_status bench_launch(const bench_launch_config *cfg, json_t **out) RM_CHECKED;
+/* Rank 0: leaves its result in the file named by --rank-result. */
+rm_status bench_launch_leave_result(const char *path, const json_t *result) RM_CHECKED;
+
+/* ---- the launcher's command line, apart from starting it */
+enum { BENCH_LAUNCH_WORDS = 512 };
+typedef struct bench_launch_command {
+    char *word[BENCH_LAUNCH_WORDS]; /* NULL-terminated, malloc'ed */
+    int   n;
+    bool  shared_files;          /* rank 0 may run on another machine: its result needs a shared folder */
+} bench_launch_command;
+/* Appends the launcher with its options, for the library named as rm_comm_library() names it. Nothing for one rank. */
+rm_status bench_launch_find(const bench_launch_config *cfg, const char *library, bench_launch_command *out) RM_CHECKED;
+rm_status bench_launch_add(bench_launch_command *c, const char *word) RM_CHECKED;
+void      bench_launch_command_free(bench_launch_command *c);
+#endif

@@ -1,0 +1,133 @@
+#include "bench/launch_talk.h"
+#include <string.h>
+
+enum { FENCE = 60, LINE_MAX_BYTES = 16384 };
+
+/* Blocks of Open MPI between two fences that say in ten lines what our own line says in one. */
+static const char *const known_blocks[] = {
+    "MPI_ABORT was invoked", "Primary job  terminated normally", "detected that one or more processes exited", "noticed that process rank",
+    "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES",
+};
+/* Loose lines of launchers, by how they begin or what they hold. */
+static const char *const known_starts[] = {
+    "YOUR APPLICATION TERMINATED WITH THE EXIT STRING", "This typically refers to a problem with your application", "Please see the FAQ page for debugging",
+    "[mpiexec@", "[proxy:", "Abort(", "srun: ", "slurmstepd: ", "application called MPI_Abort(",
+};
+static const char *const known_parts[] = { ": Forwarding signal ", "more process has sent help message", "more processes have sent help message",
+                                           "orte_base_help_aggregate" };
+
+static bool starts_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
+
+static bool is_known_line(const char *line)
+{
+    for (size_t i = 0; i < RM_COUNT(known_starts); i++)
+        if (starts_with(line, known_starts[i])) return true;
+    for (size_t i = 0; i < RM_COUNT(known_parts); i++)
+        if (strstr(line, known_parts[i])) return true;
+    return false;
+}
+
+/* ---- facts */
+static void read_killed(bench_facts *f, const char *line)
+{
+    int rank = 0, pid = 0, number = 0;
+    char host[64] = "", name[64] = "";
+    const char *p = strstr(line, "noticed that process rank"), *text = strstr(line, "EXIT STRING: ");
+    if (f->killed[0]) return;
+    if (p && sscanf(p, "noticed that process rank %d with PID %d on node %63s exited on signal %d (%63[^)])", &rank, &pid, host, &number, name) == 5)
+        snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed by signal %d (%s)", rank, host, number, name);
+    else if ((p = strstr(line, "PID ")) && sscanf(p, "PID %d RUNNING AT %63s", &pid, host) == 2) snprintf(f->place, sizeof f->place, "process %d on %s", pid, host);
+    else if (text && sscanf(text, "EXIT STRING: %63[^(](signal %d)", name, &number) == 2)
+        snprintf(f->killed, sizeof f->killed, "a rank (%s) was killed by signal %d (%.*s)", f->place[0] ? f->place : "unknown process", number,
+                 (int)(strlen(name) - 1), name);
+    else if (sscanf(line, "srun: error: %63[^:]: task %d: %63[^\n]", host, &rank, name) == 3 && !starts_with(name, "Exited"))
+        snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed (%s)", rank, host, name);
+}
+
+/* "bench train: why" or "[rank 2] bench train: why": the last line of a rank that failed. */
+static bool read_cause(bench_facts *f, const char *line)
+{
+    int rank = 0, skip = 0;
+    char command[32] = "";
+    if (sscanf(line, "[rank %d] %n", &rank, &skip) == 1 && skip) line += skip;
+    skip = 0;
+    if (sscanf(line, "bench %31[a-z-]: %n", command, &skip) != 1 || !skip) return false;
+    const char *why = line + skip;
+    if (f->cause[0]) return true; /* of several the first is the cause, the others its effects */
+    if (rank > 0 && !starts_with(why, "rank ")) snprintf(f->cause, sizeof f->cause, "rank %d: %s", rank, why);
+    else snprintf(f->cause, sizeof f->cause, "%s", why);
+    return true;
+}
+
+/* ---- lines */
+static void pass(bench_talk *t, const char *text)
+{
+    fputs(text, t->sink);
+    fputc('\n', t->sink);
+    fflush(t->sink);
+}
+
+static void end_block(bench_talk *t)
+{
+    if (!t->known && t->block.text) fputs(t->block.text, t->sink);
+    fflush(t->sink);
+    rm_str_free(&t->block);
+    t->fence = 0;
+    t->known = false;
+}
+
+/* The character of a fence, a line of at least FENCE '-' or '='; else 0. */
+static char fence_of(const char *line)
+{
+    const size_t n = strlen(line);
+    return n >= FENCE && (line[0] == '-' || line[0] == '=') && strspn(line, (char[2]) { line[0], 0 }) == n ? line[0] : 0;
+}
+
+static void in_block(bench_talk *t, const char *line, char fence)
+{
+    for (size_t i = 0; i < RM_COUNT(known_blocks) && !t->known; i++) t->known = strstr(line, known_blocks[i]) != NULL;
+    rm_str_add(&t->block, line);
+    rm_str_add(&t->block, "\n");
+    if (fence == t->fence) end_block(t);
+}
+
+static void take_line(bench_talk *t, const char *line)
+{
+    const char fence = fence_of(line);
+    read_killed(t->facts, line);
+    const bool cause = read_cause(t->facts, line);
+    if (t->verbose) {
+        pass(t, line);
+        return;
+    }
+    if (cause) return;
+    if (t->fence && !starts_with(line, "[rank ") && !starts_with(line, "warning: ")) {
+        in_block(t, line, fence);
+    } else if (fence) {
+        t->fence = fence;
+        rm_str_add(&t->block, line);
+        rm_str_add(&t->block, "\n");
+    } else if (!is_known_line(line)) pass(t, line);
+}
+
+void bench_talk_feed(bench_talk *t, const char *text, size_t n)
+{
+    while (n > 0) {
+        const char *end = memchr(text, '\n', n);
+        const size_t part = end ? (size_t)(end - text) : n;
+        rm_str_add_n(&t->line, text, part);
+        if (end || t->line.n > LINE_MAX_BYTES) {
+            take_line(t, t->line.text ? t->line.text : "");
+            rm_str_free(&t->line);
+        }
+        text += end ? part + 1 : part;
+        n -= end ? part + 1 : part;
+    }
+}
+
+void bench_talk_end(bench_talk *t)
+{
+    if (t->line.n) take_line(t, t->line.text);
+    rm_str_free(&t->line);
+    end_block(t);
+}

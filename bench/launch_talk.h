@@ -1,0 +1,26 @@
+/* What ranks and their launcher say, sorted: lines for the user are passed on, the launcher's own account of an ending is read
+ * and dropped, and the ranks' last lines ("bench train: ...") are kept, so that the user sees one line and not one a rank. */
+#ifndef RM_BENCH_LAUNCH_TALK_H
+#define RM_BENCH_LAUNCH_TALK_H
+#include "base/strbuf.h"
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef struct bench_facts {
+    char cause[1024];        /* of the first rank that said why it ends, "" */
+    char killed[256];        /* "rank 1 on node7 was killed by signal 9 (Killed)", "" */
+    char place[128];         /* "process 14091 on node7", until the signal is known */
+} bench_facts;
+
+typedef struct bench_talk {
+    FILE *sink;
+    bench_facts *facts;
+    bool verbose;
+    rm_strbuf line, block;
+    char fence;              /* '-' or '=' inside a block, else 0 */
+    bool known;              /* the block is one to drop */
+} bench_talk;
+
+void bench_talk_feed(bench_talk *t, const char *text, size_t n);
+void bench_talk_end(bench_talk *t); /* passes on what is unfinished and frees */
+#endif
