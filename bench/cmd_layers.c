@@ -149,19 +149,6 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     return result;
 }
 
-static void print_plan(const bench_session *s, const rm_engine *e)
-{
-    rm_net_size z;
-    rm_net_get_size(e->net, &z);
-    printf("ResNet-%d %s, %d x %d px, batch %d, %s on %s (%s)\n", e->graph.depth, e->graph.v15 ? "v1.5" : "v1", e->cfg.px, e->cfg.px, s->batch,
-           rm_dtype_name(s->dtype), s->info.device, s->info.library);
-    printf("parameters %llu, ops a step %d (%d reorders), %.3f GFLOP a step, %.3f GB moved at least\n", (unsigned long long)rm_graph_params(&e->graph), z.ops,
-           z.reorders, (double)z.flops * 1e-9, (double)z.bytes * 1e-9);
-    printf("memory: activations %.1f MB (%.1f MB without reuse), weights, momentum and gradients %.1f MB, weight copies %.1f MB, workspace %.1f MB\n",
-           (double)z.activation_bytes * 1e-6, (double)z.activation_naive_bytes * 1e-6, (double)z.params_bytes * 1e-6, (double)z.weight_copy_bytes * 1e-6,
-           (double)z.workspace_bytes * 1e-6);
-}
-
 static rm_status layers(const bench_options *o)
 {
     bench_session s;
@@ -175,7 +162,7 @@ static rm_status layers(const bench_options *o)
                             .timers = true, .seed = (uint64_t)o->seed };
     RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
     if (o->dry_run) {
-        print_plan(&s, &e);
+        bench_print_plan(&s, &e);
         goto out;
     }
     RM_TRY_GOTO(st, measure(&s, &e, o, &t), out);

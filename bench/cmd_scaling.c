@@ -173,6 +173,24 @@ static rm_status measure_all(sweep *w)
     return RM_OK;
 }
 
+/* Memory and FLOPs of one device. */
+static rm_status print_device_plan(const bench_options *o)
+{
+    bench_session s;
+    rm_engine e = { 0 };
+    rm_status st = RM_OK;
+    RM_TRY(bench_session_plan(o, "tiny", &s));
+    RM_TRY_GOTO(st, bench_session_device(o, &s), out);
+    rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
+                            .split = o->split[0] ? o->split : s.recipe.split };
+    RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
+    bench_print_plan(&s, &e);
+out:
+    rm_engine_free(&e);
+    bench_session_close(&s);
+    return st;
+}
+
 static rm_status print_plan(const bench_options *o)
 {
     sweep w = { .o = o };
@@ -181,7 +199,7 @@ static rm_status print_plan(const bench_options *o)
     printf("%s scaling, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak", w.cores,
            o->steps ? o->steps : BENCH_DEFAULT_STEPS, o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
     for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
-    return RM_OK;
+    return print_device_plan(o);
 }
 
 static rm_status scaling(const bench_options *o)

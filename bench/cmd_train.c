@@ -86,11 +86,20 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     return json_pack("{s:o, s:{s:o, s:o}}", "row", row, "samples", "step_s", bench_samples(r->step_s, r->n_step), "loss", bench_samples(r->loss, r->n_step));
 }
 
-static void print_plan(const bench_session *s, const rm_train_config *c)
+/* --dry-run: what the first stage would take. */
+static rm_status print_plan(const bench_options *o, const bench_session *s, const rm_train_config *c)
 {
-    printf("recipe %s: %s\n", c->recipe->name, c->recipe->summary);
-    printf("data %s, %d classes, batch %d a device, seed %llu, %s\n", s->data ? rm_dataset_dir(s->data) : "synthetic", c->classes, c->batch,
-           (unsigned long long)c->seed, c->max_steps ? "as many steps as asked" : "the recipe's epochs");
+    rm_engine e;
+    rm_engine_config ec = { .recipe = c->recipe, .dtype = c->dtype, .px = c->recipe->px, .batch = c->batch, .classes = c->classes, .no_fuse = c->no_fuse,
+                            .split = c->split, .seed = c->seed };
+    RM_TRY(rm_engine_new(s->device, s->comm, &ec, &e));
+    if (rm_comm_rank(s->comm) == 0) {
+        printf("recipe %s: %s\n", c->recipe->name, c->recipe->summary);
+        printf("data %s, seed %lld, %s\n", s->data ? rm_dataset_dir(s->data) : "synthetic", (long long)o->seed, o->steps ? "as many steps as asked" : "the recipe's epochs");
+        bench_print_plan(s, &e);
+    }
+    rm_engine_free(&e);
+    return RM_OK;
 }
 
 static rm_status body(const bench_options *o, json_t **out)
@@ -112,7 +121,7 @@ static rm_status body(const bench_options *o, json_t **out)
     uint64_t spe = s.data ? rm_dataset_count(s.data, RM_TRAIN) / ((uint64_t)s.batch * (uint64_t)rm_comm_size(s.comm)) : 100;
     RM_TRY_GOTO(st, parse_save_every(o->save_every, spe, &c.save_every_steps), out);
     if (o->dry_run) {
-        if (rm_comm_rank(s.comm) == 0) print_plan(&s, &c);
+        st = print_plan(o, &s, &c);
         goto out;
     }
     st = rm_train(s.device, s.comm, &c, &r);

@@ -226,3 +226,27 @@ rm_status bench_store_run(const bench_command *command, const bench_options *o, 
     json_decref(environment);
     return st;
 }
+
+/* ---- the plan */
+static void print_split(const rm_engine *e)
+{
+    uint64_t total = 0;
+    for (uint32_t b = 0; b < e->n_bucket; b++) total += e->bucket[b].count;
+    printf("all-reduces a step: %u", e->n_bucket);
+    for (uint32_t b = 0; b < e->n_bucket && b < 8; b++) printf("%s%.2f %%", b ? " / " : ", of ", 100 * (double)e->bucket[b].count / (double)total);
+    printf("%s of %.1f MB\n", e->n_bucket > 8 ? " / ..." : "", (double)(total * e->params.elem) * 1e-6);
+}
+
+void bench_print_plan(const bench_session *s, const rm_engine *e)
+{
+    rm_net_size z;
+    rm_net_get_size(e->net, &z);
+    printf("ResNet-%d %s, %d x %d px, batch %d, %d classes, %s on %s (%s)\n", e->graph.depth, e->graph.v15 ? "v1.5" : "v1", e->cfg.px, e->cfg.px, s->batch,
+           e->graph.classes, rm_dtype_name(s->dtype), s->info.device, s->info.library);
+    printf("parameters %llu, ops a step %d (%d reorders), %.3f GFLOP a step, %.3f GB moved at least\n", (unsigned long long)rm_graph_params(&e->graph), z.ops,
+           z.reorders, (double)z.flops * 1e-9, (double)z.bytes * 1e-9);
+    printf("memory: activations %.1f MB (%.1f MB without reuse), weights, momentum and gradients %.1f MB, weight copies %.1f MB, workspace %.1f MB\n",
+           (double)z.activation_bytes * 1e-6, (double)z.activation_naive_bytes * 1e-6, (double)z.params_bytes * 1e-6, (double)z.weight_copy_bytes * 1e-6,
+           (double)z.workspace_bytes * 1e-6);
+    print_split(e);
+}

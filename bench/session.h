@@ -37,6 +37,9 @@ json_t   *bench_time_json(const double *value, size_t n);
 /* Budget of `step` sums scaled to the median step: shares of the whole, so that the terms add up to it. */
 json_t   *bench_budget_json(const rm_step *sum, double step_s);
 
+/* --dry-run: memory, FLOPs and splits of what would run. */
+void      bench_print_plan(const bench_session *s, const rm_engine *e);
+
 /* Runs `body` on n ranks. In a rank process (started by us or by the user's own launcher), or for n == 1 with `inside`, it
  * runs here; else n ranks of this command line are started, which come here again, and rank 0's result is read.
  * *out is a new reference on the process that reports, NULL on the other ranks. `cores`: of each rank; 0: all. */
