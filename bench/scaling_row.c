@@ -115,7 +115,7 @@ static json_t *budget_json(const table *t)
         json_object_set_new(j, rows[i].name, bench_number(v));
         known += v;
     }
-    json_object_set_new(j, "idle", bench_number(fmax(0, median - known)));
+    json_object_set_new(j, "idle", bench_number(median - known > 1e-9 ? median - known : 0)); /* below a nanosecond: rounding */
     return j;
 }
 
