@@ -31,11 +31,10 @@ typedef struct rm_recipe {
     double   step_gamma; int32_t step_epochs; /* step: lr *= gamma every step_epochs */
     double   momentum; bool nesterov;
     double   weight_decay; bool decay_bn, decay_bias; /* decay_bias: fc.bias */
-    double   lars_eta, lars_epsilon;
+    double   lars_eta;
     double   label_smoothing;
     double   loss_scale;
     int32_t  accumulate;        /* micro-batches a step */
-    double   clip_norm;         /* 0: off */
     double   bn_eps, bn_momentum; bool bn_biased;
     bool     zero_init_last_gamma;
     char     init[16];          /* he-fan-in, he-fan-out, trunc-normal (MindSpore) */
@@ -46,7 +45,6 @@ typedef struct rm_recipe {
     double   target_top1;       /* percent; 0: none */
     char     split[64];         /* all-reduce split */
     char     progressive[96];   /* "16x1.0 24x0.5 32x0.5": px x epochs, in order; "" : off */
-    double   ema;               /* decay; 0: off */
     double   published_top1;    /* percent; 0: none */
     char     source[160];       /* where the published figure comes from */
 } rm_recipe;
