@@ -186,8 +186,18 @@ static bool ours(const launch *l, long pid)
     return memmem(text, n, l->id, strlen(l->id)) != NULL;
 }
 
-/* Kills what this launch started and left: a killed launcher's ranks are our children, for we are their subreaper. True when
- * there were any. */
+static bool is_zombie(long pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1) state = 0;
+    if (f) fclose(f);
+    return state == 'Z';
+}
+
+/* Kills what this launch started and left: a killed launcher's ranks are our children, for we are their subreaper; and so are
+ * those that ended after it, to be reaped. True when there were any. */
 static bool kill_orphans(const launch *l)
 {
     bool any = false;
@@ -198,7 +208,7 @@ static bool kill_orphans(const launch *l)
         snprintf(path, sizeof path, "/proc/self/task/%s/children", e->d_name);
         FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "re");
         while (f && fscanf(f, "%ld", &pid) == 1) { // NOLINT(cert-err34-c): the kernel's own list
-            if (pid == l->child || !ours(l, pid)) continue;
+            if (pid == l->child || !(is_zombie(pid) || ours(l, pid))) continue;
             any = true;
             kill((pid_t)pid, SIGKILL);
             waitpid((pid_t)pid, NULL, 0);
@@ -255,11 +265,13 @@ static rm_status verdict(const launch *l)
     const bench_facts *f = &l->facts;
     const int code = WIFEXITED(l->wait_status) ? WEXITSTATUS(l->wait_status) : 128 + WTERMSIG(l->wait_status);
     const rm_status st = status_of(code);
+    char cause[1200];
+    bench_facts_cause(f, cause, sizeof cause);
     if (l->expired) return rm_fail(RM_E_PEER, "the ranks did not end within %.1f s and were stopped", l->cfg->timeout_s);
-    if (st == RM_OK && !(l->told && l->facts.killed[0])) return RM_OK;
-    if (l->told && (f->killed[0] || st == RM_OK || code > 128)) return rm_fail(RM_E_INTERRUPTED, "%s", f->cause[0] ? f->cause : "interrupted");
-    if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s", f->killed, f->cause[0] ? "; " : "", f->cause);
-    if (f->cause[0]) return rm_fail(st, "%s", f->cause);
+    if (st == RM_OK && !l->told) return RM_OK;
+    if (l->told && (f->killed[0] || st == RM_OK || code > 128)) return rm_fail(RM_E_INTERRUPTED, "%s", cause[0] ? cause : "interrupted");
+    if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s", f->killed, cause[0] ? "; " : "", cause);
+    if (cause[0]) return rm_fail(st, "%s", cause);
     if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128);
     if (code > 128) return rm_fail(st, "a rank was killed by signal %d", code - 128);
     return rm_fail(st, "the ranks ended with exit code %d without saying why; -v shows all they and their launcher say", code);

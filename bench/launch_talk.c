@@ -14,7 +14,7 @@ static const char *const known_starts[] = {
     "[mpiexec@", "[proxy:", "Abort(", "srun: ", "slurmstepd: ", "application called MPI_Abort(",
 };
 static const char *const known_parts[] = { ": Forwarding signal ", "more process has sent help message", "more processes have sent help message",
-                                           "orte_base_help_aggregate" };
+                                           "orte_base_help_aggregate", "ORTE_ERROR_LOG: " };
 
 static bool starts_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
 
@@ -53,10 +53,19 @@ static bool read_cause(bench_facts *f, const char *line)
     skip = 0;
     if (sscanf(line, "bench %31[a-z-]: %n", command, &skip) != 1 || !skip) return false;
     const char *why = line + skip;
-    if (f->cause[0]) return true; /* of several the first is the cause, the others its effects */
-    if (rank > 0 && !starts_with(why, "rank ")) snprintf(f->cause, sizeof f->cause, "rank %d: %s", rank, why);
-    else snprintf(f->cause, sizeof f->cause, "%s", why);
+    if (f->cause[0]) { /* of several the first is the cause, the others its effects */
+        if (strcmp(f->cause, why) == 0) f->cause_rank = -1;
+        return true;
+    }
+    snprintf(f->cause, sizeof f->cause, "%s", why);
+    f->cause_rank = rank;
     return true;
+}
+
+void bench_facts_cause(const bench_facts *f, char *text, size_t size)
+{
+    if (f->cause_rank > 0 && !starts_with(f->cause, "rank ")) snprintf(text, size, "rank %d: %s", f->cause_rank, f->cause);
+    else snprintf(text, size, "%s", f->cause);
 }
 
 /* ---- lines */

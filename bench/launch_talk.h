@@ -8,6 +8,7 @@
 
 typedef struct bench_facts {
     char cause[1024];        /* of the first rank that said why it ends, "" */
+    int  cause_rank;         /* which; -1 when several say the same */
     char killed[256];        /* "rank 1 on node7 was killed by signal 9 (Killed)", "" */
     char place[128];         /* "process 14091 on node7", until the signal is known */
 } bench_facts;
@@ -23,4 +24,6 @@ typedef struct bench_talk {
 
 void bench_talk_feed(bench_talk *t, const char *text, size_t n);
 void bench_talk_end(bench_talk *t); /* passes on what is unfinished and frees */
+/* The cause with its rank before it where that matters: "rank 2: why"; "" when none was given. */
+void bench_facts_cause(const bench_facts *f, char *text, size_t size);
 #endif

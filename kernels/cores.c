@@ -71,7 +71,7 @@ rm_status rm_cores_plan(int n_devices_max, int threads, int local_rank, rm_cores
 {
     const int each = rm_cores_each(n_devices_max, threads);
     RM_TRY(rm_cores_take(each, local_rank, out));
-    out->shared = n_devices_max > rm_devices_max(each);
+    out->shared |= n_devices_max > rm_devices_max(each);
     return RM_OK;
 }
 

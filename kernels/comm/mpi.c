@@ -39,6 +39,7 @@ typedef struct mpi_comm {
     MPI_Op bf16_sum;
     uint64_t timeout_ns, part_max, started;
     bool failed;
+    char why[512];              /* it failed, for the calls after that */
     char host[64];
     mpi_request **block;        /* (n_block) arrays of REQUESTS: they never move */
     size_t n_block;
@@ -51,24 +52,30 @@ typedef struct waited { const char *what; uint64_t bytes, number; } waited;
 static mpi_comm *mpi_of(rm_comm *c) { return (mpi_comm *)c; }
 
 /* ---- errors and waiting */
+static rm_status fail_for_good(mpi_comm *m)
+{
+    m->failed = true;
+    return rm_fail(RM_E_PEER, "%s", m->why);
+}
+
 static rm_status mpi_failed(mpi_comm *m, int error, const waited *w)
 {
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int n = 0;
     MPI_Error_string(error, text, &n);
     text[strcspn(text, "\n")] = '\0';
-    m->failed = true;
-    return rm_fail(RM_E_PEER, "rank %d on %s: the %s of %llu bytes failed: %s: a peer or the network failed", m->base.rank, m->host, w->what,
-                   (unsigned long long)w->bytes, text);
+    snprintf(m->why, sizeof m->why, "rank %d on %s: the %s of %llu bytes failed, as a peer or the network did: %.200s", m->base.rank, m->host, w->what,
+             (unsigned long long)w->bytes, text);
+    return fail_for_good(m);
 }
 
 static rm_status timed_out(mpi_comm *m, const waited *w)
 {
-    m->failed = true;
-    return rm_fail(RM_E_PEER,
-                   "rank %d on %s waited %.1f s for the %s of %llu bytes (number %llu): a peer hangs or is lost, which one is unknown; "
-                   "--comm-timeout sets how long to wait",
-                   m->base.rank, m->host, rm_s(m->timeout_ns), w->what, (unsigned long long)w->bytes, (unsigned long long)w->number);
+    snprintf(m->why, sizeof m->why,
+             "rank %d on %s waited %.1f s for the %s of %llu bytes (number %llu): a peer hangs or is lost, which one is unknown; "
+             "--comm-timeout sets how long to wait",
+             m->base.rank, m->host, rm_s(m->timeout_ns), w->what, (unsigned long long)w->bytes, (unsigned long long)w->number);
+    return fail_for_good(m);
 }
 
 static void nap(uint64_t waited_ns)
@@ -110,7 +117,7 @@ static rm_status wait_mark(mpi_comm *m, const rm_mark *after)
 
 static rm_status usable(const mpi_comm *m)
 {
-    return m->failed ? rm_fail(RM_E_PEER, "rank %d on %s: the communicator failed before", m->base.rank, m->host) : RM_OK;
+    return m->failed ? rm_fail(RM_E_PEER, "%s", m->why) : RM_OK;
 }
 
 /* ---- types */
