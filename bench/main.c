@@ -5,7 +5,9 @@
 #include "profiler/runinfo.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A full disk behind stdout must not look like success. A reader that closed the pipe has what it wanted. */
 static rm_status flush_stdout(void)
@@ -51,8 +53,20 @@ static int run(const bench_command *command, int argc, char **argv)
     return finish(command->name, status);
 }
 
+/* OpenMP's threads spin for milliseconds at a barrier unless told otherwise before the program starts. That is a few percent
+ * faster on an idle machine's very small ops, and several times slower as soon as anybody else wants a core (measured:
+ * docs/performance.md). Whoever sets one of the two variables is left alone. */
+static void calm_openmp(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    setenv("GOMP_SPINCOUNT", "30000", 1);
+    execv("/proc/self/exe", argv);
+    /* no /proc: go on as we are */
+}
+
 int main(int argc, char **argv)
 {
+    calm_openmp(argv);
     bench_signal_install();
     if (argc < 2) {
         bench_help_all();
