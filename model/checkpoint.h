@@ -18,12 +18,14 @@ typedef struct rm_st_tensor {
 } rm_st_tensor;
 typedef struct rm_st_meta { const char *key, *value; } rm_st_meta;
 
-/* Writes n tensors in the given order plus string metadata. RM_E_NOSPACE on a full disk. */
+/* Writes n tensors plus string metadata: wide types first, so that all data are aligned, else in the given order.
+ * RM_E_NOSPACE on a full disk; RM_E_ARG for names given twice, text that is not UTF-8, or a target that is no regular file. */
 rm_status rm_st_write(const char *path, const rm_st_tensor *tensor, uint32_t n, const rm_st_meta *meta, uint32_t n_meta) RM_CHECKED;
 
 typedef struct rm_st_file rm_st_file;     /* memory-mapped or read; owns all strings and data */
 rm_status rm_st_open(const char *path, rm_st_file **out_file) RM_CHECKED;
-/* The parser alone, over memory that must outlive the file (fuzz target). `where` names it in messages. */
+/* Data of every tensor are aligned to its element, even where they lie askew in the file.
+ * The parser alone, over memory that must outlive the file (fuzz target). `where` names it in messages. */
 rm_status rm_st_parse(const void *data, uint64_t bytes, const char *where, rm_st_file **out_file) RM_CHECKED;
 void      rm_st_close(rm_st_file *f);     /* NULL is fine */
 uint32_t  rm_st_count(const rm_st_file *f);
@@ -38,13 +40,15 @@ const char *rm_st_path(const rm_st_file *f);
  * The two carry the same "digest" in their metadata and count as one. */
 /* "DIR/NAME-%08llu" for a step; without suffix. */
 void      rm_ckpt_path(char *out, size_t size, const char *dir, const char *name, uint64_t step);
-/* Writes model then state. The pair is complete only when both exist with equal digest (FNV/xxh of the model data and step). */
+/* Writes model then state. The pair is complete only when both exist with equal digest (64-bit hash
+ * of the model file's metadata, names, shapes and data; the state file has one of its own besides). Both halves are on disk
+ * before either takes its name. At most 62 metadata entries. */
 rm_status rm_ckpt_write(const char *base, const rm_st_tensor *model, uint32_t n_model, const rm_st_tensor *state, uint32_t n_state,
                         const rm_st_meta *meta, uint32_t n_meta) RM_CHECKED;
 /* Opens a complete pair and verifies the digest. `out_state` may be NULL: the model alone (eval, infer, foreign files: no digest needed). */
 rm_status rm_ckpt_open(const char *base_or_path, rm_st_file **out_model, rm_st_file **out_state) RM_CHECKED;
 /* Newest complete pair in dir by step, skipping incomplete or damaged ones (warns). RM_OK with out[0]==0 when there is none. */
 rm_status rm_ckpt_latest(const char *dir, const char *name, char *out, size_t size, uint64_t *out_step) RM_CHECKED;
-/* Removes all but the `keep` newest pairs and stray temporaries. */
+/* Removes all but the `keep` newest pairs and stray temporaries. Broken pairs do not count and go with what is older. */
 rm_status rm_ckpt_prune(const char *dir, const char *name, int keep) RM_CHECKED;
 #endif
