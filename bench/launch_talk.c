@@ -110,13 +110,22 @@ static void take_line(bench_talk *t, const char *line)
         return;
     }
     if (cause) return;
+    if (!line[0] && !t->fence) {
+        t->blank = true;
+        return;
+    }
     if (t->fence && !starts_with(line, "[rank ") && !starts_with(line, "warning: ")) {
         in_block(t, line, fence);
     } else if (fence) {
         t->fence = fence;
+        if (t->blank) rm_str_add(&t->block, "\n");
         rm_str_add(&t->block, line);
         rm_str_add(&t->block, "\n");
-    } else if (!is_known_line(line)) pass(t, line);
+    } else if (!is_known_line(line)) {
+        if (t->blank) pass(t, "");
+        pass(t, line);
+    }
+    t->blank = false;
 }
 
 void bench_talk_feed(bench_talk *t, const char *text, size_t n)
