@@ -249,6 +249,8 @@ static void watch(launch *l)
 }
 
 /* ---- the account of it */
+static bool is_signal(int exit_code) { return exit_code > 128 && exit_code <= 128 + 64; } /* as shells and launchers say it */
+
 static rm_status status_of(int exit_code)
 {
     static const struct { int code; rm_status status; } of[] = {
@@ -257,7 +259,7 @@ static rm_status status_of(int exit_code)
     };
     for (size_t i = 0; i < RM_COUNT(of); i++)
         if (of[i].code == exit_code) return of[i].status;
-    return exit_code > 128 ? RM_E_PEER : RM_E_DEVICE; /* 2 and what no rank of ours ends with: trouble */
+    return is_signal(exit_code) ? RM_E_PEER : RM_E_DEVICE; /* 2 and what no rank of ours ends with: trouble */
 }
 
 static rm_status verdict(const launch *l)
@@ -269,11 +271,11 @@ static rm_status verdict(const launch *l)
     bench_facts_cause(f, cause, sizeof cause);
     if (l->expired) return rm_fail(RM_E_PEER, "the ranks did not end within %.1f s and were stopped", l->cfg->timeout_s);
     if (st == RM_OK && !l->told) return RM_OK;
-    if (l->told && (f->killed[0] || st == RM_OK || code > 128)) return rm_fail(RM_E_INTERRUPTED, "%s", cause[0] ? cause : "interrupted");
+    if (l->told && (f->killed[0] || st == RM_OK || is_signal(code))) return rm_fail(RM_E_INTERRUPTED, "%s", cause[0] ? cause : "interrupted");
     if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s", f->killed, cause[0] ? "; " : "", cause);
     if (cause[0]) return rm_fail(st, "%s", cause);
     if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128);
-    if (code > 128) return rm_fail(st, "a rank was killed by signal %d", code - 128);
+    if (is_signal(code)) return rm_fail(st, "a rank was killed by signal %d", code - 128);
     return rm_fail(st, "the ranks ended with exit code %d without saying why; -v shows all they and their launcher say", code);
 }
 

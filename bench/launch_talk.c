@@ -14,7 +14,8 @@ static const char *const known_starts[] = {
     "[mpiexec@", "[proxy:", "Abort(", "srun: ", "slurmstepd: ", "application called MPI_Abort(",
 };
 static const char *const known_parts[] = { ": Forwarding signal ", "more process has sent help message", "more processes have sent help message",
-                                           "orte_base_help_aggregate", "ORTE_ERROR_LOG: " };
+                                           "orte_base_help_aggregate", "ORTE_ERROR_LOG: ",
+                                           "Read -1, expected " /* Open MPI, of the memory of a peer that has just died */ };
 
 static bool starts_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -551,6 +552,63 @@ static void test_talk(void **state)
     }
 }
 
+/* The words before the program, joined. */
+static const char *words_of(const bench_launch_config *cfg, const char *library, char *text, size_t size)
+{
+    static bench_launch_command c;
+    c = (bench_launch_command) { .n = 0 };
+    size_t used = 0;
+    text[0] = '\0';
+    if (bench_launch_find(cfg, library, &c) != RM_OK) return NULL;
+    for (int i = 0; i < c.n; i++) used += (size_t)snprintf(text + used, size - used, "%s ", c.word[i]);
+    bench_launch_command_free(&c);
+    return text;
+}
+
+static void test_command_lines(void **state)
+{
+    static const char *const env[] = { "TEST_VALUE=1", NULL };
+    const bench_launch_config one = { .ranks = 1 }, four = { .ranks = 4, .env = env }, hosts = { .ranks = 4, .hostfile = "hosts" };
+    char text[1024], dir[] = "/tmp/rm-test-XXXXXX", file[64], path[4096];
+    assert_string_equal(words_of(&one, "Open MPI 4.1.4", text, sizeof text), "");
+    assert_null(words_of(&four, "Intel(R) MPI Library 2021.9", text, sizeof text)); /* not installed here, or this test learns of it */
+    assert_non_null(strstr(rm_last_error(), "RINGMARK_MPIEXEC"));
+    /* A stand-in answers to every name, so that the words can be seen whatever is installed. */
+    assert_non_null(mkdtemp(dir));
+    snprintf(file, sizeof file, "%s/srun", dir);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fputs("#!/bin/sh\n", f);
+    fclose(f);
+    assert_int_equal(chmod(file, 0755), 0);
+    setenv("RINGMARK_MPIEXEC", file, 1);
+    assert_non_null(words_of(&four, "Open MPI 4.1.4", text, sizeof text));
+    assert_non_null(strstr(text, " --bind-to none "));
+    assert_non_null(strstr(text, " --oversubscribe -x TEST_VALUE -n 4 "));
+    assert_non_null(words_of(&hosts, "Open MPI 4.1.4", text, sizeof text));
+    assert_null(strstr(text, "--oversubscribe")); /* slots in a host file are the user's word */
+    assert_non_null(strstr(text, " --hostfile hosts -n 4 "));
+    assert_non_null(words_of(&hosts, "MPICH 4.0.2", text, sizeof text));
+    assert_non_null(strstr(text, " -bind-to none -f hosts -n 4 "));
+    unsetenv("RINGMARK_MPIEXEC");
+    snprintf(path, sizeof path, "%s:%s", dir, getenv("PATH"));
+    char *const old = strdup(getenv("PATH"));
+    setenv("PATH", path, 1);
+    setenv("SLURM_JOB_ID", "7", 1);
+    setenv("SLURM_NTASKS", "4", 1);
+    assert_non_null(words_of(&four, "Open MPI 4.1.4", text, sizeof text));
+    assert_non_null(strstr(text, "/srun --kill-on-bad-exit=1 --cpu-bind=none --input=none -n 4 "));
+    setenv("SLURM_NTASKS", "1", 1);
+    assert_non_null(words_of(&four, rm_comm_mpi.library(), text, sizeof text));
+    assert_null(strstr(text, "/srun"));
+    unsetenv("SLURM_JOB_ID");
+    unsetenv("SLURM_NTASKS");
+    setenv("PATH", old, 1);
+    free(old);
+    unlink(file);
+    rmdir(dir);
+}
+
 static void test_cores(void **state)
 {
     static rm_cores a, b;
@@ -598,7 +656,7 @@ int main(int argc, char **argv)
     if (argc >= 4 && !strcmp(argv[1], "rank")) return be_rank(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_self), cmocka_unit_test(test_no_communicator), cmocka_unit_test(test_refusals), cmocka_unit_test(test_world),
-        cmocka_unit_test(test_cores), cmocka_unit_test(test_sums), cmocka_unit_test(test_large_counts), cmocka_unit_test(test_settings_of_the_user),
+        cmocka_unit_test(test_cores), cmocka_unit_test(test_command_lines), cmocka_unit_test(test_sums), cmocka_unit_test(test_large_counts), cmocka_unit_test(test_settings_of_the_user),
         cmocka_unit_test(test_rounding_and_bits), cmocka_unit_test(test_disagreement), cmocka_unit_test(test_exit_code), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_time_out), cmocka_unit_test(test_partial_has_a_result), cmocka_unit_test(test_signal_is_passed_on),
         cmocka_unit_test(test_launch_time_out), cmocka_unit_test(test_talk), cmocka_unit_test(test_ranks_are_pinned),
