@@ -62,10 +62,10 @@ typedef struct rm_op {
                               reorder: x -> y. optim: x.shape.n = 0, see u.optim. Vectors of BN are f32. */
     union {
         struct { int32_t k, stride, pad; } win;                        /* conv, pools */
-        struct { float eps, momentum; bool training, relu, add, unbiased; } bn;
+        struct { double eps, momentum; bool training, relu, add, unbiased; } bn;
             /* y = relu?( bn(x) + add? x2 ). momentum: r = (1-m) r + m batch. unbiased: running variance takes n/(n-1) var.
                BN_BWD with add writes DX2 = the masked dy (gradient of x2); DY2, where given, is added to DY first. */
-        struct { float label_smoothing, scale; } xent;                 /* dX = scale * dloss/dx; LOSS = mean over n, unscaled */
+        struct { double label_smoothing, scale; } xent;                 /* dX = scale * dloss/dx; LOSS = mean over n, unscaled */
         struct { rm_optimizer rule; uint64_t count; const rm_segment *segment; uint32_t n_segment; bool nesterov; } optim;
             /* With g = DW*grad_scale, d = decay of the segment ? HYPER_DECAY : 0, v = MOMENTUM, m and lr from HYPER:
                SGD:  v = m v + (g + d w);            w -= lr (nesterov ? g + d w + m v : v)          (PyTorch's)
@@ -73,7 +73,7 @@ typedef struct rm_op {
                      trust = eta |w| / (|g| + d |w| + 1e-9) where the segment adapts and |w|, |g| > 0, else 1.
                Elements outside every segment stay as they are. Non-finite gradients are counted, not skipped.
                FLAG: int32[2] = {number of non-finite gradient elements (saturating), index of the first such segment or -1} */
-        struct { float mean[3], std[3]; } augment;                     /* in units of 0..1 */
+        struct { double mean[3], std[3]; } augment;                     /* in units of 0..1 */
     } u;
     bool dy2;              /* BN_BWD, RELU_BWD: a second gradient DY2 arrives and is summed with DY */
 } rm_op;

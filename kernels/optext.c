@@ -13,7 +13,7 @@ typedef struct record {
     int32_t n, c, h, w, o, k, s, p;
     int32_t relu, add, dy2, training, unbiased, nesterov;
     int32_t dtype, wdtype, to, xl, wl, yl, rule, segments, count;
-    float eps, momentum, smoothing, scale, mean[3], std[3];
+    double eps, momentum, smoothing, scale, mean[3], std[3];
 } record;
 
 typedef enum kind { INT, FLAG, REAL, REAL3, DTYPE, LAYOUT, RULE } kind;
@@ -74,11 +74,11 @@ static bool read_int(const char *text, int64_t low, int64_t high, int32_t *out)
     return true;
 }
 
-static bool read_reals(const char *text, int n, float *out)
+static bool read_reals(const char *text, int n, double *out)
 {
     for (int i = 0; i < n; i++) {
         char *end;
-        out[i] = strtof(text, &end);
+        out[i] = strtod(text, &end);
         if (end == text || !isfinite(out[i]) || *end != (i + 1 < n ? ',' : '\0')) return false;
         text = end + 1;
     }
@@ -114,20 +114,20 @@ static bool read_value(const struct key *key, const char *text, record *r)
     return false;
 }
 
-/* The fewest digits that read back as the same float. */
-static void write_real(float v, char *text, size_t size)
+/* The fewest digits that read back as the same number. */
+static void write_real(double v, char *text, size_t size)
 {
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, size, "%.*g", digits, (double)v);
-        if (strtof(text, NULL) == v) return;
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, v);
+        if (strtod(text, NULL) == v) return;
     }
 }
 
-static void write_reals(const float *v, int n, char *text, size_t size)
+static void write_reals(const double *v, int n, char *text, size_t size)
 {
     size_t used = 0;
     for (int i = 0; i < n; i++) {
-        char one[24];
+        char one[32];
         write_real(v[i], one, sizeof one);
         used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "," : "", one);
     }
@@ -137,7 +137,7 @@ static void write_value(const struct key *key, const record *r, char *text, size
 {
     const void *at = (const char *)r + key->at;
     int32_t v = *(const int32_t *)at;
-    const float *f = at;
+    const double *f = at;
     switch (key->kind) {
     case INT: case FLAG: snprintf(text, size, "%d", v); break;
     case REAL: write_reals(f, 1, text, size); break;

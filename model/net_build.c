@@ -114,8 +114,8 @@ static rm_op bn_op(const rm_net *net, int32_t i, rm_opcode code)
 {
     const rm_layer *l = &net->graph->layer[i];
     rm_op op = { .code = code, .y = { l->out, net->cfg.dtype, RM_LAYOUT_ANY } };
-    op.u.bn.eps = (float)net->cfg.bn_eps;
-    op.u.bn.momentum = (float)net->cfg.bn_momentum;
+    op.u.bn.eps = net->cfg.bn_eps;
+    op.u.bn.momentum = net->cfg.bn_momentum;
     op.u.bn.training = net->cfg.training;
     op.u.bn.unbiased = !net->cfg.bn_biased;
     op.u.bn.relu = l->relu;
@@ -272,8 +272,8 @@ static rm_status forward_input(rm_net *net)
     }
     rm_op op = { .code = RM_OP_AUGMENT, .x = u8, .y = to };
     for (int c = 0; c < 3; c++) {
-        op.u.augment.mean[c] = (float)net->cfg.mean[c];
-        op.u.augment.std[c] = (float)net->cfg.std[c];
+        op.u.augment.mean[c] = net->cfg.mean[c];
+        op.u.augment.std[c] = net->cfg.std[c];
     }
     rm_node n;
     rm_links links = no_links;
@@ -327,8 +327,8 @@ static rm_status lower_loss(rm_net *net)
     int32_t last = net->graph->n_layer - 1;
     rm_tdesc logits = net->tensor[net->logits].desc;
     rm_op op = { .code = RM_OP_SOFTMAX_XENT, .x = logits, .y = vector_desc(1) };
-    op.u.xent.label_smoothing = (float)net->cfg.label_smoothing;
-    op.u.xent.scale = (float)net->cfg.loss_scale;
+    op.u.xent.label_smoothing = net->cfg.label_smoothing;
+    op.u.xent.scale = net->cfg.loss_scale;
     rm_node n;
     rm_links links = no_links;
     RM_TRY(plan_node(net, &op, -1, RM_PASS_LOSS, &n));

@@ -237,8 +237,7 @@ static void test_sketch_notices(void **state)
     json_decref(g);
 }
 
-/* Everything is double but an op's parameters (epsilon, momentum, label smoothing), which are float: 0.1f is off by 1.5e-8. */
-static void test_ref(void **state) { check_absolute(run("ref", RM_F64, "smooth", true), 5e-8); }
+static void test_ref(void **state) { check_absolute(run("ref", RM_F64, "smooth", true), 1e-9); }
 
 /* Without label smoothing the gradients see epsilon alone as a float, which is nothing beside a variance. */
 static void test_ref_hard(void **state)
