@@ -27,7 +27,7 @@ static rm_status apply_set(const char *text, rm_recipe *r)
         }
     }
     free(copy);
-    return st;
+    return st == RM_OK ? rm_recipe_check(r) : st;
 }
 
 static rm_status load_recipe(const bench_options *o, const char *fallback, rm_recipe *out)

@@ -10,7 +10,7 @@ mv first second
 if command -v ldd > /dev/null; then
   ldd second/bin/bench > ldd.txt
   grep 'not found' ldd.txt && note "libraries are missing"
-  grep -F "$RM_SOURCE_DIR" ldd.txt && note "the installed program still needs the checkout"
+  grep -F "$RM_SOURCE_DIR/.deps" ldd.txt && note "the installed program still needs the checkout"
   if compgen -G 'second/lib*/ringmark/libdnnl*' > /dev/null; then grep -q "$PWD/second/.*libdnnl" ldd.txt || note "it does not use the oneDNN beside it"; fi
 fi
 for file in share/man/man1/bench.1 share/bash-completion/completions/bench share/zsh/site-functions/_bench share/fish/vendor_completions.d/bench.fish share/doc/*/cli.md; do

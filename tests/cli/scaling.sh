@@ -11,7 +11,7 @@ check one.json "[x['ranks'] for x in r] == [$big, 1] and [x['origin'] for x in r
 check one.json 'r[0]["images_per_s"] is None and r[0]["reason"] and r[0]["step_s"] is None'
 check one.json 'r[1]["input"] == "real" and all(r[1]["modes"][m]["images_per_s"] > 0 for m in ("synthetic", "data-only", "real"))'
 check one.json 'abs(sum(r[1]["budget_s"].values()) / r[1]["step_s"]["median"] - 1) < 0.02 and abs(r[1]["efficiency_weak"] - 1) < 1e-9'
-check one.json 'r[1]["images_per_s_low"] <= r[1]["images_per_s"] * 1.0001 and r[1]["overlap_geom"] is None and r[1]["overlap_geom_reason"]'
+check one.json 'r[1]["images_per_s_low"] <= r[1]["images_per_s"] * 1.0001 and r[1]["overlap_geom"] is None and len(r[1]["overlap_geom_reason"]) > 0'
 [[ $(sqlite3 test.db "select count(*) from samples" 2>/dev/null || echo 1) -gt 0 ]] || fail "no raw samples"
 
 expect 0 'synthetic' "$bench" scaling --data synthetic --gpus 1 --px 16 --batch 8 --steps 2 --warmup 1

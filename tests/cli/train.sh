@@ -62,5 +62,5 @@ expect 0 'step 4' train --save-dir f --resume
 echo '{}' >foreign.safetensors
 expect 2 'foreign.safetensors' "$bench" eval foreign.safetensors --data data --px 16
 expect 2 'classes' "$bench" step --init $good --classes 7 --px 16 --batch 2
-expect 2 'recipe' "$bench" train --recipe rn50-90 --data data "${tiny[@]}" --steps 7 --save-dir nowhere/at/all
+expect 2 'nowhere/at/all' train --save-dir nowhere/at/all
 finish

@@ -208,8 +208,8 @@ static void test_round_trip(void **state)
         memset(&copy, 0xA5, sizeof copy);
         rm_recipe_defaults(&copy);
         rm_recipe_each(&r, copy_key, &copy);
-        assert_memory_equal(copy.name, r.name, sizeof r.name);
-        assert_memory_equal(copy.source, r.source, sizeof r.source);
+        assert_string_equal(copy.summary, r.summary);
+        assert_string_equal(copy.source, r.source);
         assert_true(copy.lr == r.lr && copy.std[1] == r.std[1] && copy.weight_decay == r.weight_decay && copy.px == r.px && copy.flip == r.flip);
     }
 }
