@@ -49,14 +49,14 @@ static int ascending(const void *a, const void *b) { return *(const int *)a - *(
 
 rm_status rm_cores_take(int each, int local_rank, rm_cores *out)
 {
-    rm_cores *all = malloc(sizeof *all);
+    rm_cores *all = calloc(1, sizeof *all);
     if (!all) return rm_fail(RM_E_NOMEM, "out of memory counting cores");
     rm_status st = cores_in_order(all);
     const int available = rm_cores_available(); /* may be fewer than the mask has: a quota */
     const int usable = st == RM_OK && all->n < available ? all->n : available;
-    if (st == RM_OK && (each < 1 || each > usable))
+    if (st == RM_OK && (each < 1 || each > usable)) {
         st = rm_fail(RM_E_ARG, "a device of %d cores was asked for, and this process may use %d", each, usable);
-    if (st == RM_OK) {
+    } else if (st == RM_OK) {
         const int places = usable / each, place = local_rank % places;
         memcpy(out->core, all->core + (ptrdiff_t)place * each, (size_t)each * sizeof out->core[0]);
         qsort(out->core, (size_t)each, sizeof out->core[0], ascending);

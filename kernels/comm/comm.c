@@ -51,7 +51,7 @@ rm_status rm_comm_open(const char *name, const rm_comm_config *cfg, rm_device *d
     const rm_comm_ops *ops = NULL;
     rm_comm *c = NULL;
     RM_TRY(find_comm(strcmp(name, "auto") ? name : auto_name(device), &ops));
-    RM_ASSERT(ops->abi == RM_COMM_ABI);
+    RM_ASSERT(ops && ops->abi == RM_COMM_ABI);
     RM_ASSERT(cfg && cfg->timeout_s > 0);
     if (ops == &rm_comm_self && rm_world_from_env().size > 1)
         return rm_fail(RM_E_ARG, "--comm self is for one device, and this is one of %d ranks: leave --comm out", rm_world_from_env().size);
