@@ -271,8 +271,9 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
 /* ---- evaluation */
 static uint32_t rank_of(const double *logit, int32_t classes, int32_t label)
 {
-    uint32_t better = 0; /* ties go to the lower class, as an argmax does */
-    for (int32_t c = 0; c < classes; c++) better += logit[c] > logit[label] || (logit[c] == logit[label] && c < label);
+    uint32_t better = 0; /* ties go to the lower class, as an argmax does; a NaN is never right */
+    for (int32_t c = 0; c < classes; c++)
+        if (c != label) better += !(logit[c] < logit[label] || (logit[c] == logit[label] && c > label));
     return better;
 }
 
@@ -319,6 +320,7 @@ static rm_status eval_reduce(rm_engine *e, const rm_dataset *ds, rm_eval_result 
     uint64_t images = (uint64_t)v[0], skipped = (uint64_t)v[4];
     if (images + skipped != rm_dataset_count(ds, RM_VAL)) RM_BUG("evaluation did not see every image exactly once");
     if (!images) return rm_fail(RM_E_FORMAT, "%s/val: no image could be decoded", rm_dataset_dir(ds));
+    if (!isfinite(v[3])) return rm_fail(RM_E_NUMERIC, "evaluation: the loss is %g: the weights are not finite or too large; lower the learning rate", v[3]);
     *r = (rm_eval_result){ .images = images, .top1 = (uint64_t)v[1], .top5 = (uint64_t)v[2], .loss = v[3] / v[0], .skipped = skipped, .seconds = r->seconds };
     return RM_OK;
 }
