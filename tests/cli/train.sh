@@ -2,7 +2,8 @@
 # Training by the command line: evaluation counts, checkpoints, bitwise resume after kill -9 and Ctrl-C, damaged files.
 source "$(dirname "$0")/common.bash"
 small_data data
-train() { "$bench" train --data data "${tiny[@]}" --steps 6 "$@"; }
+run=("$bench" train --data data "${tiny[@]}" --steps 6)
+train() { "${run[@]}" "$@"; }
 
 # straight through
 train --save-dir a --save-every 2 --keep 5 --json a.json -q || fail "training"
@@ -27,7 +28,7 @@ cmp -s a/$last.safetensors d/$last.safetensors || fail "the number of workers ch
 # killed while it writes checkpoints, again and again, then resumed
 mkdir k
 for try in 1 2 3; do
-  train --save-dir k --save-every 1 --resume -q >/dev/null 2>&1 &
+  "${run[@]}" --save-dir k --save-every 1 --resume -q >/dev/null 2>&1 & # the program itself, not a subshell: it is to be killed
   pid=$!
   for _ in $(seq 400); do ls k/*.safetensors >/dev/null 2>&1 && break; sleep 0.05; done
   sleep 0.$((try * 13)); kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
