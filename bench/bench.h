@@ -21,14 +21,11 @@ typedef struct bench_options {
     bool    quiet, verbose, dry_run, help;
     /* scaling */
     const char *gpus;                /* "1,2,4" */
-    bool    strong, oversubscribe, fresh, to_accuracy, trace_given;
-    const char *trace;
+    bool    strong, oversubscribe, fresh, to_accuracy;
     const char *input_mode;          /* all|synthetic|data-only|real */
     double  comm_timeout_s;
     const char *comm;                /* auto|self|mpi|nccl */
-    const char *inject;
     const char *hostfile;
-    const char *allreduce_dtype;
     /* train, eval, infer, export */
     const char *recipe;
     double  epochs;                  /* < 0: the recipe's */
@@ -44,7 +41,6 @@ typedef struct bench_options {
     int32_t classes;
     int32_t topk;
     bool    no_fuse, no_timers;
-    const char *bn_stats;            /* average|rank0 */
     /* step */
     const char *init, *batch_file, *dump;
     double  lr, momentum, weight_decay, label_smoothing, loss_scale, bn_eps, bn_momentum;

@@ -165,7 +165,7 @@ static rm_loader_config config_of(const bench_options *o)
         .part = RM_TRAIN, .batch = or_default(o->batch, DEFAULT_BATCH), .px = or_default(o->px, DEFAULT_PX),
         .workers = o->workers > 0 ? o->workers : o->threads > 0 ? o->threads : rm_cores_available(),
         .seed = (uint64_t)o->seed, .ranks = 1, .shuffle = true, .drop_last = true, .start_epoch = (uint64_t)o->epoch,
-        .crop = rm_crop_default, .bench_only_decode = true, .max_bad_share = o->max_bad,
+        .crop = rm_crop_default, .max_bad_share = o->max_bad,
     };
     c.max_batches = (uint64_t)or_default(o->steps, DEFAULT_STEPS) + (uint64_t)(o->warmup >= 0 ? o->warmup : DEFAULT_WARMUP);
     for (size_t i = 0; i < RM_COUNT(row); i++)

@@ -154,9 +154,7 @@ static rm_status dump_stats(dump *d, rm_engine *e)
 
 static rm_status write_dump(const bench_options *o, const bench_session *s, rm_engine *e, double loss, const double *logits)
 {
-    uint64_t most = 1;
-    for (int32_t i = 0; i < e->graph.n_param; i++)
-        if (e->graph.param[i].count > most) most = e->graph.param[i].count;
+    uint64_t most = rm_graph_largest_param(&e->graph);
     uint32_t cap = (uint32_t)(2 * e->graph.n_param + 2 * e->graph.n_layer + 2);
     dump d = { .f64 = !strcmp(s->info.device, "ref") && o->dtype && !strcmp(o->dtype, "fp64") };
     d.t = calloc(cap, sizeof *d.t);

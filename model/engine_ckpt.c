@@ -94,20 +94,12 @@ static rm_status pack_stats(const rm_engine *e, uint64_t step, pack *p)
     return RM_OK;
 }
 
-static uint64_t largest_param(const rm_graph *g)
-{
-    uint64_t most = 1;
-    for (int32_t i = 0; i < g->n_param; i++)
-        if (g->param[i].count > most) most = g->param[i].count;
-    return most;
-}
-
 rm_status rm_engine_save(rm_engine *e, const char *base, const rm_train_state *s)
 {
     const rm_graph *g = &e->graph;
     pack model = { 0 }, state = { 0 };
     rm_status st = RM_OK;
-    double *v = malloc(largest_param(g) * sizeof *v);
+    double *v = malloc(rm_graph_largest_param(g) * sizeof *v);
     if (!v) return rm_fail(RM_E_NOMEM, "out of memory writing a checkpoint");
     char text[5][64];
     snprintf(text[0], sizeof text[0], "%llu", (unsigned long long)s->step);
@@ -194,7 +186,7 @@ rm_status rm_engine_load(rm_engine *e, const char *base, bool with_state, rm_tra
 {
     rm_st_file *model = NULL, *state = NULL;
     rm_status st = RM_OK;
-    double *v = malloc(largest_param(&e->graph) * sizeof *v);
+    double *v = malloc(rm_graph_largest_param(&e->graph) * sizeof *v);
     if (!v) return rm_fail(RM_E_NOMEM, "out of memory reading a checkpoint");
     RM_TRY_GOTO(st, rm_ckpt_open(base, &model, with_state ? &state : NULL), out);
     RM_TRY_GOTO(st, load_params(e, model, RM_ARENA_WEIGHT, "", v), out);

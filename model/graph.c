@@ -253,6 +253,14 @@ uint64_t rm_graph_params(const rm_graph *g)
     return n;
 }
 
+uint64_t rm_graph_largest_param(const rm_graph *g)
+{
+    uint64_t most = 1;
+    for (int32_t i = 0; i < g->n_param; i++)
+        if (g->param[i].count > most) most = g->param[i].count;
+    return most;
+}
+
 uint64_t rm_graph_macs(const rm_graph *g)
 {
     uint64_t n = 0;

@@ -47,6 +47,7 @@ void      rm_graph_free(rm_graph *g);
 void      rm_graph_fuse(rm_graph *g);
 
 uint64_t  rm_graph_params(const rm_graph *g);           /* 25,557,032 for ResNet-50 at 1000 classes */
+uint64_t  rm_graph_largest_param(const rm_graph *g);   /* elements: room for any one parameter */
 uint64_t  rm_graph_macs(const rm_graph *g);             /* forward multiply-adds per image of convolutions and fc */
 int32_t   rm_graph_count(const rm_graph *g, rm_kind kind);
 /* Shape of layer i's input. */

@@ -190,9 +190,7 @@ static void draw(const rm_graph *g, const rm_param *q, const char *init, bool ze
 rm_status rm_params_init(rm_params *p, const char *init, bool zero_last, uint64_t seed)
 {
     const rm_graph *g = p->graph;
-    uint64_t most = 1;
-    for (int32_t i = 0; i < g->n_param; i++)
-        if (g->param[i].count > most) most = g->param[i].count;
+    uint64_t most = rm_graph_largest_param(g);
     double *v = calloc(most, sizeof *v), *one = calloc(most, sizeof *one);
     rm_status st = v && one ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory initialising parameters");
     for (int32_t i = 0; st == RM_OK && i < g->n_param; i++) {

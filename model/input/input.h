@@ -71,7 +71,6 @@ typedef struct rm_loader_config {
     uint64_t start_epoch, start_batch; /* resume: the very next batch */
     uint64_t max_batches;      /* 0: endless over epochs (train) or one pass (val) */
     rm_crop_params crop;
-    bool    bench_only_decode; /* data-only mode: as usual but nobody trains */
     /* A bad image stops the run with FAIL. Otherwise it is listed (rm_loader_bad) and, in training, another takes its place,
      * so that batches stay full: with SKIP the one at the same place of the next batch, with SUBSTITUTE any. In evaluation
      * SKIP leaves it out and the batch is shorter. More than max_bad_share of the part's images (but one is never too
