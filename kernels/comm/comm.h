@@ -3,6 +3,7 @@
  * A table (rm_comm_ops) behind checked wrappers. Collectives are called by all ranks in the same order.
  * reduce_start()/reduce_wait() is the overlapped all-reduce: a stream event for nccl, a communication thread for mpi
  * (MPI libraries make no background progress), nothing for self. Sum, never mean: the optimiser scales once.
+ * All-reduces of one communicator are carried one after the other, in the order in which they were started.
  *
  * Faults: a call that outlives `timeout_s`, or a peer that fails, gives RM_E_PEER with a line that says who and where;
  * after that only rm_comm_abort(), rm_comm_close() and rm_comm_leave() may be called. Nothing ever hangs longer than the time-out.
@@ -16,13 +17,15 @@
 #define RM_COMM_H
 #include "kernels/device.h"
 
-enum { RM_COMM_ABI = 1, RM_COMM_DIGEST_BYTES = 64 };
+enum { RM_COMM_ABI = 2, RM_COMM_DIGEST_BYTES = 64 };
 typedef struct rm_comm rm_comm;
 typedef struct rm_request rm_request;
 typedef enum rm_reduce { RM_SUM, RM_MIN, RM_MAX } rm_reduce;
 typedef struct rm_span { rm_ref at; uint64_t count; rm_dtype dtype; } rm_span;   /* count in elements */
 
-typedef struct rm_comm_config { double timeout_s; } rm_comm_config;
+/* wire: the type in which gradients travel: RM_F32 is the arena's own, RM_BF16 halves the bytes of f32 gradients (rounded once
+ * before the sum and once an addition). */
+typedef struct rm_comm_config { double timeout_s; rm_dtype wire; } rm_comm_config;
 
 typedef struct rm_comm_ops {
     uint32_t abi;
@@ -40,8 +43,9 @@ typedef struct rm_comm_ops {
     rm_status (*reduce_wait)(rm_comm *c, rm_request *request, rm_queue *order_before);
     rm_status (*check)(rm_comm *c);
     const char *(*library)(void);
+    uint64_t  (*cpu_ns)(const rm_comm *c);   /* NULL: no thread of its own */
 } rm_comm_ops;
-struct rm_comm { const rm_comm_ops *ops; rm_device *device; int rank, size; uint64_t calls, bytes; };
+struct rm_comm { const rm_comm_ops *ops; rm_device *device; int rank, size; uint64_t calls, bytes, delay_ns; };
 
 /* name: "auto" (self when this process was not started as a rank of several, else mpi or nccl), "self", "mpi", "nccl".
  * `device` may be NULL for host-only use. Sync, collective. */
@@ -60,6 +64,14 @@ rm_status rm_comm_host_broadcast(rm_comm *c, void *inout, size_t bytes, int root
 rm_status rm_comm_reduce_start(rm_comm *c, const rm_span *span, uint32_t n, const rm_mark *after, rm_request **out_request) RM_CHECKED;
 /* Later work on `order_before` sees the sums; frees the request. For host-addressed devices this waits. */
 rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) RM_CHECKED;
+/* When the all-reduce was under way on this rank, rm_now_ns(): set by the time rm_comm_reduce_wait() returns. For wait's caller:
+ * `out` may be NULL. */
+typedef struct rm_reduce_time { uint64_t begin_ns, end_ns; } rm_reduce_time;
+rm_status rm_comm_reduce_wait_timed(rm_comm *c, rm_request *request, rm_queue *order_before, rm_reduce_time *out) RM_CHECKED;
+/* The next all-reduce started takes this much longer on this rank (--inject link=...). 0 by default and afterwards. */
+void      rm_comm_delay_next(rm_comm *c, uint64_t ns);
+/* CPU time so far of the thread that carries the bytes; 0 where there is none. */
+uint64_t  rm_comm_cpu_ns(const rm_comm *c);
 rm_status rm_comm_check(rm_comm *c) RM_CHECKED;     /* has a peer failed meanwhile? */
 const char *rm_comm_library(const rm_comm *c);      /* "Open MPI 4.1.4", "" for self */
 /* Refuses with RM_E_ARG, naming the first field that differs, when the ranks do not agree. `fields` is n pairs of
@@ -84,6 +96,6 @@ const char *rm_comm_settings(void);
 
 const rm_comm_ops *const *rm_comm_list(void);       /* NULL-terminated, in order of "bench info" */
 /* ---- for implementers: every communicator's requests begin with this. */
-struct rm_request { rm_comm *comm; };
+struct rm_request { rm_comm *comm; uint64_t delay_ns; rm_reduce_time time; };
 extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
 #endif

@@ -1,0 +1,47 @@
+/* Buckets: the gradient arena cut into all-reduces, started as their last gradient is ready, waited for before the update.
+ *
+ * Spans of the arena, never copies. One thread drives it (the one that runs the network); the communicator carries the bytes.
+ * Order within a step: rm_buckets_begin(), rm_buckets_ready() as backward goes on, rm_buckets_wait_all(); then `at[i]` tells when
+ * each bucket was ready, started and ended. Threads: one at a time. comm and the gradient buffer are the caller's. */
+#ifndef RM_BUCKETS_H
+#define RM_BUCKETS_H
+#include "kernels/comm/comm.h"
+#include "model/parallel/split.h"
+
+typedef struct rm_bucket {
+    uint32_t    first, last;                    /* gradients, in ready order */
+    rm_span     span;
+    uint64_t    bytes;                          /* of the span, in the arena's type */
+    rm_mark    *mark;                           /* after its last gradient */
+    rm_request *request;
+    uint64_t    ready_ns, start_ns, end_ns;     /* of the last step; 0 when it was not reduced */
+} rm_bucket;
+
+typedef struct rm_buckets {
+    rm_comm   *comm;                            /* NULL: alone */
+    rm_device *device;
+    rm_bucket *at;
+    uint32_t   n, started;
+    uint64_t   blocked_ns;                      /* how long rm_buckets_wait_all() of the last step waited */
+} rm_buckets;
+
+/* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
+typedef struct rm_gradients { rm_buf *arena; const size_t *offset, *bytes; uint32_t n; rm_dtype elem; } rm_gradients;
+/* spec as rm_split_parse(); "" is "single". Shares are counted in plain elements (param_bytes), spans include padding. */
+rm_status rm_buckets_new(rm_comm *comm, rm_device *device, const rm_gradients *g, const uint64_t *param_bytes, const char *spec,
+                         rm_split_order order, rm_buckets *out) RM_CHECKED;
+void      rm_buckets_free(rm_buckets *b);
+/* When the all-reduces run. Twins (docs/measures.md) differ from the real step in the all-reduce and in nothing else. */
+typedef enum rm_reduce_mode {
+    RM_REDUCE_OVERLAPPED,                       /* the real step: each bucket as soon as it is ready */
+    RM_REDUCE_AFTER,                            /* all buckets after backward: nothing overlaps */
+    RM_REDUCE_BARRIER,                          /* twin: a barrier in their place */
+    RM_REDUCE_OFF                               /* twin: nothing in their place */
+} rm_reduce_mode;
+void      rm_buckets_begin(rm_buckets *b);
+/* Gradients 0 .. n_ready-1 are enqueued on the device's compute queue: starts every bucket they complete. */
+rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready) RM_CHECKED;
+rm_status rm_buckets_wait_all(rm_buckets *b) RM_CHECKED;
+/* The same all-reduces back to back with nothing else running: T_comm(isolated). Sync; fills at[i]. Gradients are summed in place. */
+rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns) RM_CHECKED;
+#endif
