@@ -96,7 +96,7 @@ static rm_status run_data_only(rank_run *r, mode_result *out)
         if (st != RM_OK) break;
         rm_loader_release(l, b);
         rm_step s = { .begin_ns = t0, .step_ns = rm_now_ns() - t0 };
-        s.input_ns = s.step_ns;
+        s.budget = (rm_budget){ .window_ns = s.step_ns, .input_ns = s.step_ns };
         if (i == 0) out->first_ns = s.step_ns;
         if (i >= warmup) out->step[i - warmup] = s;
     }
@@ -109,7 +109,7 @@ static rm_status run_data_only(rank_run *r, mode_result *out)
 typedef struct { double step_s, compute_s, comm_s, copy_s, input_s, host_s; } terms;
 static terms terms_of(const rm_step *s)
 {
-    return (terms){ rm_s(s->step_ns), rm_s(s->compute_ns), rm_s(s->comm_ns), rm_s(s->copy_ns), rm_s(s->input_ns), rm_s(s->host_ns) };
+    return (terms){ rm_s(s->step_ns), rm_s(s->budget.compute_ns), rm_s(s->budget.exposed_comm_ns), rm_s(s->budget.exposed_copy_ns), rm_s(s->budget.input_ns), rm_s(s->budget.host_ns) };
 }
 
 static json_t *terms_json(const terms *t)

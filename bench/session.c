@@ -167,11 +167,11 @@ json_t *bench_time_json(const double *v, size_t n)
                      "min", bench_number(rm_quantile(v, n, 0)), "max", bench_number(rm_quantile(v, n, 1)));
 }
 
-json_t *bench_budget_json(const rm_step *sum, double step_s)
+json_t *bench_budget_json(const rm_budget *sum, double step_s)
 {
-    double k = sum->step_ns ? step_s / (double)sum->step_ns : 0;
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "compute", k * (double)sum->compute_ns, "exposed_comm", k * (double)sum->comm_ns,
-                     "exposed_copy", k * (double)sum->copy_ns, "input_stall", k * (double)sum->input_ns, "host", k * (double)sum->host_ns, "idle", 0.0);
+    const double k = sum->window_ns ? step_s / (double)sum->window_ns : 0;
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "compute", k * (double)sum->compute_ns, "exposed_comm", k * (double)sum->exposed_comm_ns, "exposed_copy",
+                     k * (double)sum->exposed_copy_ns, "input_stall", k * (double)sum->input_ns, "host", k * (double)sum->host_ns, "idle", k * (double)sum->idle_ns);
 }
 
 enum { MAX_METRICS = 32 };
@@ -230,11 +230,12 @@ rm_status bench_store_run(const bench_command *command, const bench_options *o, 
 /* ---- the plan */
 static void print_split(const rm_engine *e)
 {
+    const rm_buckets *b = &e->buckets;
     uint64_t total = 0;
-    for (uint32_t b = 0; b < e->n_bucket; b++) total += e->bucket[b].count;
-    printf("all-reduces a step: %u", e->n_bucket);
-    for (uint32_t b = 0; b < e->n_bucket && b < 8; b++) printf("%s%.2f %%", b ? " / " : ", of ", 100 * (double)e->bucket[b].count / (double)total);
-    printf("%s of %.1f MB\n", e->n_bucket > 8 ? " / ..." : "", (double)(total * e->params.elem) * 1e-6);
+    for (uint32_t i = 0; i < b->n; i++) total += b->at[i].bytes;
+    printf("all-reduces a step: %u", b->n);
+    for (uint32_t i = 0; i < b->n && i < 8; i++) printf("%s%.2f %%", i ? " / " : ", of ", 100 * (double)b->at[i].bytes / (double)total);
+    printf("%s of %.1f MB\n", b->n > 8 ? " / ..." : "", (double)total * 1e-6);
 }
 
 void bench_print_plan(const bench_session *s, const rm_engine *e)

@@ -35,7 +35,7 @@ rm_status bench_store_run(const bench_command *command, const bench_options *o, 
 /* {median, mad, samples, min, max} of seconds; new reference. */
 json_t   *bench_time_json(const double *value, size_t n);
 /* Budget of `step` sums scaled to the median step: shares of the whole, so that the terms add up to it. */
-json_t   *bench_budget_json(const rm_step *sum, double step_s);
+json_t   *bench_budget_json(const rm_budget *sum, double step_s);
 
 /* --dry-run: memory, FLOPs and splits of what would run. */
 void      bench_print_plan(const bench_session *s, const rm_engine *e);

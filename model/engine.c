@@ -1,4 +1,5 @@
 #include "model/engine.h"
+#include "model/engine_trace.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "kernels/plans.h"
@@ -6,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static rm_net_config net_config(const rm_engine *e, bool training)
 {
@@ -30,31 +32,34 @@ static rm_status make_graph(const rm_engine *e, int32_t batch, int32_t px, rm_gr
 }
 
 /* Buckets: spans of the gradient arena between the ends of the split. */
-static rm_status make_buckets(rm_engine *e)
+static rm_status make_buckets(const rm_engine *e, const char *spec, rm_split_order order, rm_buckets *out)
 {
     const rm_graph *g = &e->graph;
-    uint64_t *bytes = calloc((size_t)g->n_param, sizeof *bytes);
-    uint32_t *end = calloc((size_t)g->n_param, sizeof *end), n = 0;
-    rm_status st = bytes && end ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
-    for (int32_t r = 0; st == RM_OK && r < g->n_param; r++) bytes[r] = g->param[g->by_ready[r]].count * 4;
-    const char *spec = e->cfg.split && e->cfg.split[0] ? e->cfg.split : "single";
-    if (st == RM_OK) st = rm_split_parse(spec, bytes, (uint32_t)g->n_param, RM_SPLIT_READY, end, &n);
-    if (st == RM_OK) {
-        e->bucket = calloc(n, sizeof *e->bucket);
-        e->request = calloc(n, sizeof *e->request);
-        if (!e->bucket || !e->request) st = rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    const size_t n = (size_t)g->n_param;
+    uint64_t *plain = calloc(n, sizeof *plain);
+    size_t *offset = calloc(n, sizeof *offset), *bytes = calloc(n, sizeof *bytes);
+    rm_status st = plain && offset && bytes ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    for (size_t r = 0; st == RM_OK && r < n; r++) {
+        const rm_slice *s = &e->params.slice[g->by_ready[r]];
+        plain[r] = g->param[g->by_ready[r]].count * 4;
+        offset[r] = s->offset;
+        bytes[r] = s->bytes;
     }
-    size_t from = 0, elem = e->params.elem;
-    for (uint32_t b = 0; st == RM_OK && b < n; b++) {
-        const rm_slice *last = &e->params.slice[g->by_ready[end[b]]];
-        size_t to = last->offset + last->bytes;
-        e->bucket[b] = (rm_span){ { rm_net_grad_buf(e->net), from }, (to - from) / elem, elem == 8 ? RM_F64 : RM_F32 };
-        from = to;
-    }
-    if (st == RM_OK) e->n_bucket = n;
+    const rm_gradients all = { rm_net_grad_buf(e->net), offset, bytes, (uint32_t)n, e->params.elem == 8 ? RM_F64 : RM_F32 };
+    if (st == RM_OK) st = rm_buckets_new(e->comm, e->device, &all, plain, spec, order, out);
+    free(plain);
+    free(offset);
     free(bytes);
-    free(end);
     return st;
+}
+
+rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order)
+{
+    rm_buckets fresh;
+    RM_TRY(make_buckets(e, spec, order, &fresh));
+    rm_buckets_free(&e->buckets);
+    e->buckets = fresh;
+    return RM_OK;
 }
 
 /* A net planned with the choices kept from earlier runs. Rank 0 plans first and keeps what it chose; the others follow it, so
@@ -85,7 +90,7 @@ rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
     RM_TRY_GOTO(st, plan_net(e, &e->graph, true, &pc, &e->net), fail);
-    RM_TRY_GOTO(st, make_buckets(e), fail);
+    RM_TRY_GOTO(st, make_buckets(e, cfg->split, cfg->split_order, &e->buckets), fail);
     if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
     RM_TRY_GOTO(st, rm_params_init(&e->params, r->init, r->zero_init_last_gamma, cfg->seed), fail);
     return RM_OK;
@@ -114,13 +119,14 @@ fail:
 
 void rm_engine_free(rm_engine *e)
 {
+    rm_buckets_free(&e->buckets);
+    rm_classes_free(&e->classes);
+    (void)!rm_engine_set_trace(e, NULL);
     rm_net_free(e->eval);
     rm_net_free(e->net);
     if (e->params.device) rm_params_free(&e->params);
     rm_graph_free(&e->graph);
     rm_graph_free(&e->eval_graph);
-    free(e->bucket);
-    free(e->request);
     memset(e, 0, sizeof *e);
 }
 
@@ -187,48 +193,83 @@ static void synthetic_release(void *ctx, rm_batch *b) { (void)ctx; (void)b; }
 rm_source rm_source_synthetic(rm_synthetic *s) { return (rm_source){ synthetic_next, synthetic_release, s }; }
 
 /* ---- the step */
-/* Starts every bucket, then waits for all: correct first; the overlapped engine starts them during backward. */
-static rm_status reduce_gradients(rm_engine *e)
+static void rest(uint64_t ns)
 {
-    if (rm_comm_size(e->comm) == 1) return RM_OK;
-    for (uint32_t b = 0; b < e->n_bucket; b++) RM_TRY(rm_comm_reduce_start(e->comm, &e->bucket[b], 1, NULL, &e->request[b]));
-    for (uint32_t b = 0; b < e->n_bucket; b++) RM_TRY(rm_comm_reduce_wait(e->comm, e->request[b], NULL));
-    return RM_OK;
+    const struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    if (ns) clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
-static rm_status add_compute(const rm_net *net, rm_pass from, rm_pass to, uint64_t *ns)
+static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
 {
     const rm_node *node;
-    int32_t n = rm_net_nodes(net, &node);
+    const int32_t n = rm_net_nodes(e->net, &node);
     for (int32_t i = 0; i < n; i++) {
         uint64_t begin, end;
         if (!node[i].begin || node[i].pass < from || node[i].pass > to) continue;
-        RM_TRY(rm_node_ns(net, &node[i], &begin, &end));
-        *ns += end - begin;
+        RM_TRY(rm_node_ns(e->net, &node[i], &begin, &end));
+        RM_TRY(rm_intervals_add(&e->classes.compute, begin, end));
     }
     return RM_OK;
 }
 
-static rm_status micro_batch(rm_engine *e, const rm_source *src, bool first, rm_step *s)
+static rm_status inject_compute(rm_engine *e)
+{
+    const uint64_t begin = rm_now_ns();
+    if (!e->inject.compute_ns) return RM_OK;
+    rest(e->inject.compute_ns);
+    return rm_intervals_add(&e->classes.compute, begin, rm_now_ns());
+}
+
+static rm_status start_buckets(void *ctx, const rm_node *node) { return rm_buckets_ready(&((rm_engine *)ctx)->buckets, (uint32_t)node->ready); }
+
+static rm_status forward_backward(rm_engine *e, const rm_batch *b, bool first, bool overlap, rm_step *s)
+{
+    RM_TRY(inject_compute(e));
+    RM_TRY(rm_net_forward(e->net));
+    s->forward_end_ns = rm_now_ns();
+    RM_TRY(rm_net_backward(e->net, first, overlap ? start_buckets : NULL, e));
+    RM_TRY(rm_net_finish(e->net));
+    s->backward_end_ns = rm_now_ns();
+    return RM_OK;
+}
+
+static rm_status micro_batch(rm_engine *e, const rm_source *src, bool first, bool overlap, rm_step *s)
 {
     rm_batch *b;
     uint64_t t0 = rm_now_ns(), wait;
     RM_TRY(src->next(src->ctx, &b, &wait));
     RM_ASSERT(b && b->n == e->cfg.batch);
+    rest(e->inject.input_ns);
     uint64_t t1 = rm_now_ns();
     rm_status st = rm_net_set_images_u8(e->net, b->image, b->flip, b->n);
     if (st == RM_OK) st = rm_net_set_labels(e->net, b->label, b->n);
     uint64_t t2 = rm_now_ns();
-    if (st == RM_OK) st = rm_net_forward(e->net);
-    if (st == RM_OK) st = rm_net_backward(e->net, first, NULL, NULL);
-    if (st == RM_OK) st = rm_net_finish(e->net);
+    if (st == RM_OK) st = rm_intervals_add(&e->classes.input, t0, t1);
+    if (st == RM_OK) st = rm_intervals_add(&e->classes.copy, t1, t2);
+    if (st == RM_OK) st = forward_backward(e, b, first, overlap, s);
     src->release(src->ctx, b);
-    s->input_ns += t1 - t0;
-    s->copy_ns += t2 - t1;
     s->loss += rm_net_loss(e->net);
-    if (st == RM_OK) st = add_compute(e->net, RM_PASS_INPUT, RM_PASS_INPUT, &s->compute_ns);
-    if (st == RM_OK) st = add_compute(e->net, RM_PASS_FWD, RM_PASS_ACCUMULATE, &s->compute_ns);
+    if (st == RM_OK && first) st = add_compute(e, RM_PASS_WEIGHTS, RM_PASS_WEIGHTS);
+    if (st == RM_OK) st = add_compute(e, RM_PASS_INPUT, RM_PASS_INPUT);
+    if (st == RM_OK) st = add_compute(e, RM_PASS_FWD, RM_PASS_ACCUMULATE);
     return st;
+}
+
+/* What is left of the all-reduces after backward, or what a twin has in their place. */
+static rm_status reduce_gradients(rm_engine *e)
+{
+    rm_buckets *b = &e->buckets;
+    const uint64_t begin = rm_now_ns();
+    if (e->mode == RM_REDUCE_OFF) return RM_OK;
+    if (e->mode == RM_REDUCE_BARRIER) {
+        RM_TRY(rm_comm_barrier(e->comm));
+        b->blocked_ns = rm_now_ns() - begin;
+        return rm_comm_size(e->comm) > 1 ? rm_intervals_add(&e->classes.comm, begin, rm_now_ns()) : RM_OK;
+    }
+    RM_TRY(rm_buckets_ready(b, (uint32_t)e->graph.n_param));
+    RM_TRY(rm_buckets_wait_all(b));
+    for (uint32_t i = 0; i < b->n; i++) RM_TRY(rm_intervals_add(&e->classes.comm, b->at[i].start_ns, b->at[i].end_ns));
+    return RM_OK;
 }
 
 static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
@@ -242,27 +283,38 @@ static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
     return RM_OK;
 }
 
+/* The host worked on the step but for the time that it was blocked by the all-reduces. */
+static rm_status account(rm_engine *e, rm_step *s)
+{
+    const uint64_t end = rm_now_ns(), blocked_from = s->update_begin_ns - e->buckets.blocked_ns;
+    RM_TRY(add_compute(e, RM_PASS_UPDATE, RM_PASS_UPDATE));
+    RM_TRY(rm_intervals_add(&e->classes.host, s->begin_ns, blocked_from));
+    RM_TRY(rm_intervals_add(&e->classes.host, s->update_begin_ns, end));
+    s->step_ns = end - s->begin_ns;
+    s->blocking_ns = e->buckets.blocked_ns;
+    return rm_budget_of(&e->classes, (rm_interval){ s->begin_ns, end }, &s->budget);
+}
+
 rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, double lr, rm_step *out)
 {
     const rm_recipe *r = e->cfg.recipe;
-    int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
-    double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
+    const int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
+    const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
+    const bool overlap = e->mode == RM_REDUCE_OVERLAPPED && parts == 1;
     rm_step s = { .begin_ns = rm_now_ns() };
+    rm_classes_clear(&e->classes);
+    rm_buckets_begin(&e->buckets);
+    e->buckets.delay_last_ns = e->inject.link_ns;
     RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));
     RM_TRY(rm_net_prologue(e->net));
-    for (int32_t i = 0; i < parts; i++) RM_TRY(micro_batch(e, src, i == 0, &s));
-    uint64_t t0 = rm_now_ns();
+    for (int32_t i = 0; i < parts; i++) RM_TRY(micro_batch(e, src, i == 0, overlap, &s));
     RM_TRY(reduce_gradients(e));
-    uint64_t t1 = rm_now_ns();
+    s.update_begin_ns = rm_now_ns();
     RM_TRY(rm_net_update(e->net));
     RM_TRY(rm_net_finish(e->net));
-    RM_TRY(add_compute(e->net, RM_PASS_WEIGHTS, RM_PASS_WEIGHTS, &s.compute_ns));
-    RM_TRY(add_compute(e->net, RM_PASS_UPDATE, RM_PASS_UPDATE, &s.compute_ns));
+    RM_TRY(account(e, &s));
     s.loss /= parts;
-    s.comm_ns = t1 - t0;
-    s.step_ns = rm_now_ns() - s.begin_ns;
-    uint64_t known = s.compute_ns + s.comm_ns + s.copy_ns + s.input_ns;
-    s.host_ns = s.step_ns > known ? s.step_ns - known : 0;
+    if (e->trace) rm_engine_trace_step(e, step, &s);
     RM_TRY(check_numbers(e, step, s.loss));
     *out = s;
     return RM_OK;

@@ -1,21 +1,31 @@
 /* Engine: one rank's training step, from a batch of u8 images to updated weights, and what each part of it cost.
- * Data parallel: gradients are summed over the ranks of `comm` bucket by bucket (`split`) after backward and scaled once.
+ * Data parallel: gradients are summed over the ranks of `comm` bucket by bucket (`split`), each bucket as soon as backward has its
+ * last gradient, and scaled once by the optimiser. With accumulation the sums are there only at the end of the last backward, so
+ * that nothing overlaps.
  * Threads: one at a time. device, comm and recipe are the caller's and must outlive the engine. */
 #ifndef RM_ENGINE_H
 #define RM_ENGINE_H
 #include "kernels/comm/comm.h"
 #include "model/input/input.h"
 #include "model/net.h"
+#include "model/parallel/buckets.h"
 #include "model/recipe.h"
+#include "profiler/budget.h"
+#include "profiler/trace.h"
 
 typedef struct rm_engine_config {
     const rm_recipe *recipe;
     rm_dtype dtype;
     int32_t  px, batch, classes;   /* batch: images of a micro-batch of this rank */
     bool     no_fuse, timers, input_f32;
-    const char *split;             /* all-reduce split */
+    const char *split;             /* all-reduce split; "" is single */
+    rm_split_order split_order;
     uint64_t seed;
 } rm_engine_config;
+
+/* Known trouble, to prove that the measurement finds it (--inject): this rank's batches come later, its forward computes longer,
+ * its last all-reduce takes longer. */
+typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns; } rm_inject;
 
 typedef struct rm_engine {
     rm_device *device;
@@ -24,21 +34,31 @@ typedef struct rm_engine {
     rm_graph   graph, eval_graph;
     rm_params  params;
     rm_net    *net, *eval;
-    rm_span   *bucket; uint32_t n_bucket;
-    rm_request **request;
+    rm_buckets buckets;
+    rm_reduce_mode mode;           /* RM_REDUCE_OVERLAPPED unless the caller sets another between steps */
+    rm_inject  inject;             /* likewise; all zero */
+    rm_classes classes;            /* of the last step: what rm_step.budget was made of */
+    struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
 } rm_engine;
 
-/* Where a step's nanoseconds went on this rank; the terms sum to step_ns exactly, by construction. */
+/* Where a step's nanoseconds went on this rank. Without layer timers computing cannot be told from the host's own work. */
 typedef struct rm_step {
-    uint64_t step_ns, compute_ns, comm_ns, copy_ns, input_ns, host_ns;
-    uint64_t begin_ns;
-    double   loss;
+    uint64_t  begin_ns, step_ns;                  /* the window: step_ns == budget.window_ns */
+    rm_budget budget;                             /* adds up to step_ns, by construction */
+    uint64_t  forward_end_ns, backward_end_ns;    /* when the compute thread was done with them, rm_now_ns() */
+    uint64_t  update_begin_ns;
+    uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
+    double    loss;
 } rm_step;
 
 rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out) RM_CHECKED;
 /* For evaluation and inference alone: no gradients, no momentum; cfg.px and cfg.batch are those of evaluation. */
 rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out) RM_CHECKED;
 void      rm_engine_free(rm_engine *e);
+/* Changes the split between steps. RM_E_ARG as rm_split_parse(); the old one stays then. */
+rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order) RM_CHECKED;
+/* Writes every later step into `trace` (NULL: stop). Needs layer timers. The trace is the caller's. */
+rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace) RM_CHECKED;
 /* Changes the image size; parameters stay. */
 rm_status rm_engine_resize(rm_engine *e, int32_t px) RM_CHECKED;
 

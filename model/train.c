@@ -198,12 +198,7 @@ static rm_status add_step(run *t, const rm_step *s)
     }
     r->step_s[r->n_step] = rm_s(s->step_ns);
     r->loss[r->n_step++] = s->loss;
-    r->total.step_ns += s->step_ns;
-    r->total.compute_ns += s->compute_ns;
-    r->total.comm_ns += s->comm_ns;
-    r->total.copy_ns += s->copy_ns;
-    r->total.input_ns += s->input_ns;
-    r->total.host_ns += s->host_ns;
+    rm_budget_add(&r->total, &s->budget);
     r->images += t->global_batch;
     t->epoch_loss += s->loss;
     t->epoch_steps++;

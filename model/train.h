@@ -30,7 +30,7 @@ typedef struct rm_train_result {
     bool     evaluated, not_saved;   /* not_saved: a checkpoint could not be written */
     rm_epoch_row *epoch; uint32_t n_epoch;
     double  *step_s, *loss; uint64_t n_step;  /* every raw step */
-    rm_step  total;                  /* sums of the steps' terms */
+    rm_budget total;                 /* sums over the steps */
     char     newest[544];            /* newest checkpoint, "" none */
     uint64_t resumed_from;
 } rm_train_result;

@@ -18,5 +18,6 @@ typedef struct rm_budget {
     uint64_t comm_ns, overlap_ns;                                              /* |M| and |C and M| */
 } rm_budget;
 rm_status rm_budget_of(rm_classes *c, rm_interval window, rm_budget *out) RM_CHECKED;
+void      rm_budget_add(rm_budget *sum, const rm_budget *b);                   /* term by term */
 double    rm_overlap_geom(const rm_budget *b);                                 /* |C and M| / |M|; NaN without communication */
 #endif

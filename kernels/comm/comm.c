@@ -149,16 +149,28 @@ rm_status rm_comm_reduce_start(rm_comm *c, const rm_span *span, uint32_t n, cons
     }
     count_call(c, bytes);
     RM_TRY(c->ops->reduce_start(c, span, n, after, &r));
+    c->delay_ns = 0;
     r->comm = c;
     *out_request = r;
     return RM_OK;
 }
 
-rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before)
+void rm_comm_delay_next(rm_comm *c, uint64_t ns)
+{
+    if (c) c->delay_ns = ns;
+}
+
+rm_status rm_comm_reduce_wait_timed(rm_comm *c, rm_request *request, rm_queue *order_before, rm_reduce_time *out)
 {
     RM_ASSERT(c && request && request->comm == c);
-    return c->ops->reduce_wait(c, request, order_before);
+    RM_TRY(c->ops->reduce_wait(c, request, order_before));
+    if (out) *out = request->time; /* the request is free again, and not yet used again: one thread at a time */
+    return RM_OK;
 }
+
+rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) { return rm_comm_reduce_wait_timed(c, request, order_before, NULL); }
+
+uint64_t rm_comm_cpu_ns(const rm_comm *c) { return c && c->ops->cpu_ns ? c->ops->cpu_ns(c) : 0; }
 
 rm_status rm_comm_check(rm_comm *c) { return c ? c->ops->check(c) : RM_OK; }
 

@@ -96,6 +96,6 @@ const char *rm_comm_settings(void);
 
 const rm_comm_ops *const *rm_comm_list(void);       /* NULL-terminated, in order of "bench info" */
 /* ---- for implementers: every communicator's requests begin with this. */
-struct rm_request { rm_comm *comm; uint64_t delay_ns; rm_reduce_time time; };
+struct rm_request { rm_comm *comm; rm_reduce_time time; };
 extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
 #endif

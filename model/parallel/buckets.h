@@ -22,6 +22,7 @@ typedef struct rm_buckets {
     rm_device *device;
     rm_bucket *at;
     uint32_t   n, started;
+    uint64_t   delay_last_ns;                   /* injected: the last all-reduce of each step takes this much longer */
     uint64_t   blocked_ns;                      /* how long rm_buckets_wait_all() of the last step waited */
 } rm_buckets;
 

@@ -1,0 +1,95 @@
+#include "model/parallel/buckets.h"
+#include "base/clock.h"
+#include <stdlib.h>
+#include <string.h>
+
+static rm_status make(rm_buckets *b, const rm_gradients *g, const uint32_t *end, uint32_t n)
+{
+    b->at = calloc(n, sizeof *b->at);
+    if (!b->at) return rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    b->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        rm_bucket *k = &b->at[i];
+        k->first = i ? end[i - 1] + 1 : 0;
+        k->last = end[i];
+        const size_t from = g->offset[k->first], to = g->offset[k->last] + g->bytes[k->last];
+        k->bytes = to - from;
+        k->span = (rm_span){ { g->arena, from }, k->bytes / rm_dtype_bytes(g->elem), g->elem };
+        RM_TRY(rm_mark_new(b->device, &k->mark));
+    }
+    return RM_OK;
+}
+
+rm_status rm_buckets_new(rm_comm *comm, rm_device *device, const rm_gradients *g, const uint64_t *param_bytes, const char *spec,
+                         rm_split_order order, rm_buckets *out)
+{
+    rm_buckets b = { .comm = comm, .device = device };
+    uint32_t *end = calloc(g->n, sizeof *end), n = 0;
+    rm_status st = end ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the gradient buckets");
+    if (st == RM_OK) st = rm_split_parse(spec && spec[0] ? spec : "single", param_bytes, g->n, order, end, &n);
+    if (st == RM_OK) st = make(&b, g, end, n);
+    free(end);
+    if (st == RM_OK) *out = b;
+    else rm_buckets_free(&b);
+    return st;
+}
+
+void rm_buckets_free(rm_buckets *b)
+{
+    for (uint32_t i = 0; i < b->n; i++) rm_mark_free(b->device, b->at[i].mark);
+    free(b->at);
+    memset(b, 0, sizeof *b);
+}
+
+void rm_buckets_begin(rm_buckets *b)
+{
+    b->started = 0;
+    b->blocked_ns = 0;
+    for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = 0;
+}
+
+static rm_status start(rm_buckets *b, rm_bucket *k)
+{
+    RM_TRY(rm_mark_set(b->device, NULL, k->mark));
+    if (k == &b->at[b->n - 1]) rm_comm_delay_next(b->comm, b->delay_last_ns);
+    return rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request);
+}
+
+rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready)
+{
+    if (!b->comm) return RM_OK;
+    for (; b->started < b->n && b->at[b->started].last < n_ready; b->started++) RM_TRY(start(b, &b->at[b->started]));
+    return RM_OK;
+}
+
+static rm_status wait_one(rm_buckets *b, rm_bucket *k)
+{
+    rm_reduce_time t;
+    RM_TRY(rm_comm_reduce_wait_timed(b->comm, k->request, NULL, &t));
+    RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
+    k->start_ns = t.begin_ns;
+    k->end_ns = t.end_ns;
+    return RM_OK;
+}
+
+rm_status rm_buckets_wait_all(rm_buckets *b)
+{
+    if (!b->comm) return RM_OK;
+    RM_ASSERT(b->started == b->n);
+    const uint64_t begin = rm_now_ns();
+    for (uint32_t i = 0; i < b->n; i++) RM_TRY(wait_one(b, &b->at[i]));
+    b->blocked_ns = rm_now_ns() - begin;
+    return RM_OK;
+}
+
+rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns)
+{
+    RM_TRY(rm_device_sync(b->device, NULL));
+    RM_TRY(rm_comm_barrier(b->comm));
+    rm_buckets_begin(b);
+    const uint64_t begin = rm_now_ns();
+    RM_TRY(rm_buckets_ready(b, b->n ? b->at[b->n - 1].last + 1 : 0));
+    RM_TRY(rm_buckets_wait_all(b));
+    *out_ns = rm_now_ns() - begin;
+    return RM_OK;
+}
