@@ -23,6 +23,8 @@ typedef struct bench_options {
     const char *gpus;                /* "1,2,4" */
     bool    strong, oversubscribe, fresh, to_accuracy;
     const char *input_mode;          /* all|synthetic|data-only|real */
+    const char *inject;              /* bench/inject.h */
+    bool    no_twins;
     double  comm_timeout_s;
     const char *comm;                /* auto|self|mpi|nccl */
     const char *hostfile;
