@@ -1,0 +1,16 @@
+/* Known trouble on purpose (--inject), to prove that the measurement puts it where it belongs.
+ *
+ *   SPEC[;SPEC...]   straggler=20ms[@rankK]  one rank computes longer (the last one by default)
+ *                    compute=20ms[@rankK]    all ranks compute longer, or one
+ *                    input=20ms[@rankK]      batches come later, to all ranks or to one
+ *                    link=20ms               the last all-reduce of every step takes longer, on all ranks
+ *
+ * Units us, ms and s; "@1" is "@rank1". What is given twice adds up. One rank that is later than the others is a straggler to
+ * those who wait for it, whatever made it late. */
+#ifndef RM_BENCH_INJECT_H
+#define RM_BENCH_INJECT_H
+#include "model/engine.h"
+
+/* The share of `rank` of `ranks`. "" is none. RM_E_ARG with one clear line; so is a rank that is not there. */
+rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, rm_inject *out) RM_CHECKED;
+#endif

@@ -1,0 +1,61 @@
+/* --inject: what it means for each rank, and what it refuses. */
+#include "bench/inject.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+static const uint64_t ms = 1000000;
+
+static void specs_mean_what_they_say(void **state)
+{
+    static const struct { const char *spec; int32_t rank, ranks; rm_inject want; } row[] = {
+        { "", 0, 2, { 0, 0, 0 } },
+        { "straggler=20ms@rank1", 1, 2, { .compute_ns = 20000000 } },
+        { "straggler=20ms@rank1", 0, 2, { 0, 0, 0 } },
+        { "straggler=20ms@1", 1, 4, { .compute_ns = 20000000 } },
+        { "straggler=20ms", 3, 4, { .compute_ns = 20000000 } },
+        { "straggler=20ms", 2, 4, { 0, 0, 0 } },
+        { "compute=1.5s", 2, 4, { .compute_ns = 1500000000 } },
+        { "compute=250us@rank0", 0, 4, { .compute_ns = 250000 } },
+        { "compute=250us@rank0", 1, 4, { 0, 0, 0 } },
+        { "input=3ms", 1, 2, { .input_ns = 3000000 } },
+        { "input=3ms@rank0", 1, 2, { 0, 0, 0 } },
+        { "link=0.5ms", 0, 2, { .link_ns = 500000 } },
+        { "link=.5ms;input=1us;link=1ms", 1, 2, { .input_ns = 1000, .link_ns = 1500000 } },
+        { "straggler=1ms@0;compute=2ms", 0, 2, { .compute_ns = 3000000 } },
+        { "input=0ms", 0, 2, { 0, 0, 0 } },
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        rm_inject got;
+        if (bench_inject_parse(row[i].spec, row[i].rank, row[i].ranks, &got) != RM_OK) fail_msg("%s: %s", row[i].spec, rm_last_error());
+        if (memcmp(&got, &row[i].want, sizeof got) != 0)
+            fail_msg("%s on rank %d: %llu %llu %llu", row[i].spec, row[i].rank, (unsigned long long)got.input_ns, (unsigned long long)got.compute_ns, (unsigned long long)got.link_ns);
+    }
+}
+
+static void nonsense_is_refused_and_changes_nothing(void **state)
+{
+    static const struct { const char *spec, *why; } row[] = {
+        { "straggler", "straggler=20ms@rank1" }, { "slow=20ms", "straggler=20ms@rank1" }, { "=20ms", "straggler=20ms@rank1" }, { ";", "straggler=20ms@rank1" },
+        { "link=1ms;", "straggler=20ms@rank1" }, { "stragglerx=1ms", "straggler=20ms@rank1" }, { "link=", "unit" }, { "link=20", "unit" }, { "link=ms", "unit" },
+        { "link=-1ms", "unit" }, { "link=1e3ms", "unit" }, { "link=nanms", "unit" }, { "link=0x1ms", "unit" }, { "link=1.2.3ms", "unit" }, { "link=.ms", "unit" },
+        { "link=601s", "600 s" }, { "link=1 ms", "unit" }, { "link=99999999999999999999999999ms", "unit" }, { "link=1ms@rank0", "all ranks" },
+        { "input=1ms@", "after @" }, { "input=1ms@rank", "after @" }, { "input=1ms@rankx", "after @" }, { "input=1ms@-1", "after @" },
+        { "input=1ms@0@1", "after @" }, { "input=1ms@2", "0 to 1" }, { "straggler=1ms@rank7", "0 to 1" }, { "input=1ms@9999999", "after @" },
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        rm_inject got = { ms, ms, ms };
+        if (bench_inject_parse(row[i].spec, 0, 2, &got) != RM_E_ARG) fail_msg("%s was accepted", row[i].spec);
+        if (!strstr(rm_last_error(), row[i].why)) fail_msg("%s: '%s' lacks '%s'", row[i].spec, rm_last_error(), row[i].why);
+        assert_true(got.compute_ns == 0 && got.input_ns == 0 && got.link_ns == 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(specs_mean_what_they_say), cmocka_unit_test(nonsense_is_refused_and_changes_nothing) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
