@@ -6,8 +6,7 @@
 
 static bool always(rm_world w) { return w.size > 0; }
 
-/* More ranks than processors here, or the launcher says so because its cores are fewer. */
-static bool cores_shared(rm_world w)
+bool mpi_settings_cores_shared(rm_world w)
 {
     const char *said = getenv("RINGMARK_SHARED_CORES");
     return (said && !strcmp(said, "1")) || w.local_size > sysconf(_SC_NPROCESSORS_ONLN);
@@ -20,7 +19,7 @@ static const struct setting { const char *library, *name, *value; bool (*when)(r
     /* The default queues control messages behind bulk: 1.5 to 2 times slower over TCP. */
     { "Open MPI", "OMPI_MCA_btl_tcp_rdma_pipeline_frag_size", "131072", always },
     /* A rank that polls at start and end would keep the core from the one it waits for. */
-    { "Open MPI", "OMPI_MCA_mpi_yield_when_idle", "1", cores_shared },
+    { "Open MPI", "OMPI_MCA_mpi_yield_when_idle", "1", mpi_settings_cores_shared },
 };
 
 void mpi_settings_apply(const char *library, rm_world world, char *made, size_t size)

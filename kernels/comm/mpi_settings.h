@@ -6,4 +6,6 @@
 /* Sets what the table has for `library` ("Open MPI 4.1.4") and the user has not set, and writes "NAME=value NAME=value" of
  * those into `made`. Call before any other thread exists that reads the environment. */
 void mpi_settings_apply(const char *library, rm_world world, char *made, size_t size);
+/* Ranks share processors: more of them than there are here, or the launcher says so because the ranks' cores are fewer. */
+bool mpi_settings_cores_shared(rm_world world);
 #endif
