@@ -46,7 +46,7 @@ typedef struct bench_options {
     /* step */
     const char *init, *batch_file, *dump;
     double  lr, momentum, weight_decay, label_smoothing, loss_scale, bn_eps, bn_momentum;
-    bool    decay_bn, bn_biased, zero_init_last_gamma, nesterov;
+    bool    decay_bn, bn_biased, bn_frozen, zero_init_last_gamma, nesterov;
     int32_t depth; const char *variant;
     int32_t accumulate;
     /* kernels */

@@ -98,6 +98,7 @@ static void recipe_of(const bench_options *o, rm_recipe *r)
     r->bn_eps = o->bn_eps;
     r->bn_momentum = o->bn_momentum;
     r->bn_biased = o->bn_biased;
+    r->bn_frozen = o->bn_frozen;
     r->zero_init_last_gamma = o->zero_init_last_gamma;
 }
 

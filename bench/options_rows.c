@@ -136,6 +136,8 @@ const bench_option bench_option_rows[] = {
       .help = "share of the batch in the running statistics", .commands = "step" },
     { .name = "bn-biased", .kind = BENCH_FLAG, .offset = AT(bn_biased), .help = "running variance takes the biased batch variance",
       .commands = "step", .flags = BENCH_NEGATABLE },
+    { .name = "bn-frozen", .kind = BENCH_FLAG, .offset = AT(bn_frozen), .help = "batch norms use their running statistics and leave them as they are",
+      .commands = "step", .flags = BENCH_NEGATABLE },
     { .name = "zero-init-last-gamma", .kind = BENCH_FLAG, .offset = AT(zero_init_last_gamma),
       .help = "each block's last batch norm starts with gamma 0", .commands = "step", .flags = BENCH_NEGATABLE },
     /* ---- kernels */

@@ -20,8 +20,8 @@ static const char *const slot_names[RM_SLOT_COUNT] = {
 };
 
 /* ---- operands. R, W, U: read, write, update; the small letter says under which parameter only. */
-enum { R = RM_READ, W = RM_WRITE, U = RM_UPDATE, IF_ADD = 8, IF_DY2 = 16, IF_RELU = 32, IF_TRAINING = 64 };
-enum { CONDITION = IF_ADD | IF_DY2 | IF_RELU | IF_TRAINING };
+enum { R = RM_READ, W = RM_WRITE, U = RM_UPDATE, IF_ADD = 8, IF_DY2 = 16, IF_RELU = 32, IF_TRAINING = 64, IF_FROZEN = 128 };
+enum { CONDITION = IF_ADD | IF_DY2 | IF_RELU | IF_TRAINING | IF_FROZEN };
 static const struct { const char *name; uint8_t use[RM_SLOT_COUNT]; } op_table[RM_OPCODE_COUNT] = {
     [RM_OP_CONV] = { "conv", { [RM_X] = R, [RM_W] = R, [RM_Y] = W } },
     [RM_OP_CONV_BWD_DATA] = { "conv_bwd_data", { [RM_DY] = R, [RM_W] = R, [RM_DX] = W } },
@@ -29,7 +29,8 @@ static const struct { const char *name; uint8_t use[RM_SLOT_COUNT]; } op_table[R
     [RM_OP_BN] = { "bn", { [RM_X] = R, [RM_X2] = R | IF_ADD, [RM_GAMMA] = R, [RM_BETA] = R, [RM_RMEAN] = U,
                            [RM_RVAR] = U, [RM_Y] = W, [RM_SAVED] = W | IF_TRAINING } },
     [RM_OP_BN_BWD] = { "bn_bwd", { [RM_X] = R, [RM_Y] = R | IF_RELU, [RM_DY] = R, [RM_DY2] = R | IF_DY2, [RM_GAMMA] = R,
-                                   [RM_SAVED] = R, [RM_DX] = W, [RM_DX2] = W | IF_ADD, [RM_DGAMMA] = W, [RM_DBETA] = W } },
+                                   [RM_SAVED] = R | IF_TRAINING, [RM_RMEAN] = R | IF_FROZEN, [RM_RVAR] = R | IF_FROZEN, [RM_DX] = W,
+                                   [RM_DX2] = W | IF_ADD, [RM_DGAMMA] = W, [RM_DBETA] = W } },
     [RM_OP_RELU] = { "relu", { [RM_X] = R, [RM_Y] = W } },
     [RM_OP_RELU_BWD] = { "relu_bwd", { [RM_Y] = R, [RM_DY] = R, [RM_DY2] = R | IF_DY2, [RM_DX] = W } },
     [RM_OP_ADD] = { "add", { [RM_X] = R, [RM_X2] = R, [RM_Y] = W } },
@@ -80,7 +81,8 @@ unsigned rm_op_uses(const rm_op *op, rm_slot slot)
     bool bn = op->code == RM_OP_BN || op->code == RM_OP_BN_BWD;
     if (u & CONDITION) {
         bool on = (u & IF_DY2 && op->dy2) ||
-                  (bn && ((u & IF_ADD && op->u.bn.add) || (u & IF_RELU && op->u.bn.relu) || (u & IF_TRAINING && op->u.bn.training)));
+                  (bn && ((u & IF_ADD && op->u.bn.add) || (u & IF_RELU && op->u.bn.relu) || (u & IF_TRAINING && op->u.bn.training) ||
+                          (u & IF_FROZEN && !op->u.bn.training)));
         return on ? use : RM_UNUSED;
     }
     if (op->code == RM_OP_BN && !op->u.bn.training) use &= slot == RM_RMEAN || slot == RM_RVAR ? RM_READ : RM_UPDATE;
@@ -184,7 +186,6 @@ static rm_status complete_optim(const rm_op *op)
 
 static rm_status complete_bn(rm_op *op)
 {
-    if (op->code == RM_OP_BN_BWD) op->u.bn.training = true;
     if (!(op->u.bn.eps >= 0 && op->u.bn.eps < 1) || !(op->u.bn.momentum >= 0 && op->u.bn.momentum <= 1))
         return rm_fail(RM_E_ARG, "%s: eps=%g must be in [0, 1) and momentum=%g in [0, 1]", rm_opcode_name(op->code), (double)op->u.bn.eps, (double)op->u.bn.momentum);
     if (op->u.bn.training && rm_shape_count(op->x.shape) == (uint64_t)op->x.shape.c)
@@ -252,8 +253,8 @@ static uint64_t optim_flops(const rm_op *op) { return op->u.optim.count * (op->u
 
 static uint64_t bn_flops(const rm_op *op)
 {
-    /* forward: sums 3, scale and shift 2; backward: dz, xhat and both sums 6, dx 4 */
-    unsigned each = op->code == RM_OP_BN_BWD ? 10u + op->dy2 : op->u.bn.training ? 5u : 2u;
+    /* forward: sums 3, scale and shift 2; backward: dz, xhat and both sums 6, dx 4 (frozen: 1) */
+    unsigned each = op->code == RM_OP_BN_BWD ? (op->u.bn.training ? 10u : 7u) + op->dy2 : op->u.bn.training ? 5u : 2u;
     return rm_shape_count(op->x.shape) * (each + op->u.bn.relu + (op->code == RM_OP_BN && op->u.bn.add));
 }
 

@@ -23,7 +23,7 @@ typedef enum rm_opcode {
     RM_OP_CONV_BWD_DATA, /* DY, W                   -> DX */
     RM_OP_CONV_BWD_WEIGHTS, /* X, DY                -> DW */
     RM_OP_BN,            /* X, [X2], GAMMA, BETA, RMEAN, RVAR -> Y, SAVED (mean, 1/std, masks); updates RMEAN, RVAR when training */
-    RM_OP_BN_BWD,        /* X, Y, DY, [DY2], GAMMA, SAVED -> DX, [DX2], DGAMMA, DBETA */
+    RM_OP_BN_BWD,        /* X, Y, DY, [DY2], GAMMA, SAVED (or RMEAN, RVAR when not training) -> DX, [DX2], DGAMMA, DBETA */
     RM_OP_RELU,          /* X                       -> Y */
     RM_OP_RELU_BWD,      /* Y, DY                   -> DX */
     RM_OP_ADD,           /* X, X2                   -> Y */
@@ -64,7 +64,8 @@ typedef struct rm_op {
         struct { int32_t k, stride, pad; } win;                        /* conv, pools */
         struct { double eps, momentum; bool training, relu, add, unbiased; } bn;
             /* y = relu?( bn(x) + add? x2 ). momentum: r = (1-m) r + m batch. unbiased: running variance takes n/(n-1) var.
-               BN_BWD with add writes DX2 = the masked dy (gradient of x2); DY2, where given, is added to DY first. */
+               BN_BWD with add writes DX2 = the masked dy (gradient of x2); DY2, where given, is added to DY first.
+               Not training, BN and BN_BWD are frozen: statistics are the running ones, constants of the derivative. */
         struct { double label_smoothing, scale; } xent;                 /* dX = scale * dloss/dx; LOSS = mean over n, unscaled */
         struct { rm_optimizer rule; uint64_t count; const rm_segment *segment; uint32_t n_segment; bool nesterov; } optim;
             /* With g = DW*grad_scale, d = decay of the segment ? HYPER_DECAY : 0, v = MOMENTUM, m and lr from HYPER:
@@ -87,7 +88,8 @@ const char *rm_slot_name(rm_slot slot);
 typedef enum rm_use { RM_UNUSED = 0, RM_READ = 1, RM_WRITE = 2, RM_UPDATE = 3, RM_OPTIONAL = 4 } rm_use;
 unsigned    rm_op_use(rm_opcode code, rm_slot slot);  /* rm_use bits */
 /* The same for one op with its parameters: RM_UNUSED, RM_READ, RM_WRITE or RM_UPDATE. X2 and DX2 are used with `add`, DY2
- * with `dy2`, Y of BN_BWD with `relu`, SAVED of BN when training; inference only reads RMEAN and RVAR. */
+ * with `dy2`, Y of BN_BWD with `relu`, SAVED of BN and BN_BWD when training, RMEAN and RVAR of BN_BWD when not; BN that does not
+ * train only reads RMEAN and RVAR. */
 unsigned    rm_op_uses(const rm_op *op, rm_slot slot);
 /* The tensor in `slot` of a completed op: X2, DX and DX2 are like x, DW like w, DY and DY2 like y, the rest are vectors.
  * n == 0 for unused slots and for SAVED (bytes whose meaning is the device's). */
@@ -97,7 +99,7 @@ uint64_t rm_shape_count(rm_shape s);                   /* n*c*h*w */
 int32_t  rm_window_out(int32_t in, int32_t k, int32_t stride, int32_t pad);
 /* Fills y from x and parameters and checks that the op makes sense (shape, window inside the padded input, ...): RM_E_ARG.
  * y.dtype and y.layout are the caller's when y.shape.n != 0 (always for REORDER and AUGMENT), else x.dtype (fc: f32) and ANY.
- * BN_BWD becomes training. OPTIM: segments are checked where given; a text form has only their number. */
+ * OPTIM: segments are checked where given; a text form has only their number. */
 rm_status rm_op_complete(rm_op *op) RM_CHECKED;
 /* Floating-point operations (a multiply-add is two; convolutions as if padding were data, fc without its bias) and the least bytes that must be read and written. */
 uint64_t rm_op_flops(const rm_op *op);

@@ -40,7 +40,7 @@ static const struct key { const char *name; kind kind; uint32_t ops; size_t at; 
     { "relu", FLAG, BN, AT(relu), "0", 0, 1 },
     { "add", FLAG, BN, AT(add), "0", 0, 1 },
     { "dy2", FLAG, 1u << RM_OP_BN_BWD | 1u << RM_OP_RELU_BWD, AT(dy2), "0", 0, 1 },
-    { "training", FLAG, 1u << RM_OP_BN, AT(training), "1", 0, 1 },
+    { "training", FLAG, BN, AT(training), "1", 0, 1 },
     { "unbiased", FLAG, BN, AT(unbiased), "1", 0, 1 },
     { "eps", REAL, BN, AT(eps), "1e-05", 0, 0 },
     { "momentum", REAL, BN, AT(momentum), "0.1", 0, 0 },
@@ -168,8 +168,7 @@ static void params_from(const record *r, rm_op *op)
     if (bit & (CONV | POOL)) { op->u.win.k = r->k; op->u.win.stride = r->s; op->u.win.pad = r->p; }
     if (bit & BN) {
         op->u.bn.eps = r->eps; op->u.bn.momentum = r->momentum;
-        op->u.bn.training = r->training || op->code == RM_OP_BN_BWD;
-        op->u.bn.relu = r->relu; op->u.bn.add = r->add; op->u.bn.unbiased = r->unbiased;
+        op->u.bn.training = r->training; op->u.bn.relu = r->relu; op->u.bn.add = r->add; op->u.bn.unbiased = r->unbiased;
     }
     if (bit & XENT) { op->u.xent.label_smoothing = r->smoothing; op->u.xent.scale = r->scale; }
     if (bit & OPTIM) {

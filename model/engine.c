@@ -14,7 +14,7 @@ static rm_net_config net_config(const rm_engine *e, bool training)
     const rm_recipe *r = e->cfg.recipe;
     rm_net_config c = {
         .dtype = e->cfg.dtype, .training = training, .input_f32 = e->cfg.input_f32, .bn_eps = r->bn_eps, .bn_momentum = r->bn_momentum,
-        .bn_biased = r->bn_biased, .label_smoothing = r->label_smoothing, .loss_scale = r->loss_scale,
+        .bn_biased = r->bn_biased, .bn_frozen = r->bn_frozen, .label_smoothing = r->label_smoothing, .loss_scale = r->loss_scale,
         .optimizer = !strcmp(r->optimizer, "lars") ? RM_LARS : RM_SGD, .nesterov = r->nesterov, .accumulate = r->accumulate > 1,
     };
     for (int i = 0; i < 3; i++) {
@@ -53,13 +53,25 @@ static rm_status make_buckets(const rm_engine *e, const char *spec, rm_split_ord
     return st;
 }
 
+static rm_status cut_update(rm_engine *e)
+{
+    const rm_buckets *b = &e->buckets;
+    if (!e->cfg.update_on_arrival) return RM_OK;
+    uint32_t *last = malloc(b->n * sizeof *last);
+    if (!last) return rm_fail(RM_E_NOMEM, "out of memory for the update in parts");
+    for (uint32_t i = 0; i < b->n; i++) last[i] = b->at[i].last;
+    const rm_status st = rm_net_cut_update(e->net, last, b->n);
+    free(last);
+    return st;
+}
+
 rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order)
 {
     rm_buckets fresh;
     RM_TRY(make_buckets(e, spec, order, &fresh));
     rm_buckets_free(&e->buckets);
     e->buckets = fresh;
-    return RM_OK;
+    return cut_update(e);
 }
 
 /* A net planned with the choices kept from earlier runs. Rank 0 plans first and keeps what it chose; the others follow it, so
@@ -90,8 +102,8 @@ rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
     RM_TRY_GOTO(st, plan_net(e, &e->graph, true, &pc, &e->net), fail);
-    RM_TRY_GOTO(st, make_buckets(e, cfg->split, cfg->split_order, &e->buckets), fail);
     if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
+    RM_TRY_GOTO(st, rm_engine_set_split(e, cfg->split, cfg->split_order), fail);
     RM_TRY_GOTO(st, rm_params_init(&e->params, r->init, r->zero_init_last_gamma, cfg->seed), fail);
     return RM_OK;
 fail:
@@ -144,7 +156,8 @@ rm_status rm_engine_resize(rm_engine *e, int32_t px)
     RM_TRY(plan_net(e, &e->graph, true, NULL, &net));
     e->net = net;
     e->cfg.px = px;
-    return e->cfg.timers ? rm_net_timers(net, true) : RM_OK;
+    if (e->cfg.timers) RM_TRY(rm_net_timers(net, true));
+    return cut_update(e);
 }
 
 /* ---- sources */
@@ -199,10 +212,8 @@ static void rest(uint64_t ns)
     if (ns) clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
-static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
+static rm_status add_nodes(rm_engine *e, const rm_node *node, int32_t n, rm_pass from, rm_pass to)
 {
-    const rm_node *node;
-    const int32_t n = rm_net_nodes(e->net, &node);
     for (int32_t i = 0; i < n; i++) {
         uint64_t begin, end;
         if (!node[i].begin || node[i].pass < from || node[i].pass > to) continue;
@@ -210,6 +221,14 @@ static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
         RM_TRY(rm_intervals_add(&e->classes.compute, begin, end));
     }
     return RM_OK;
+}
+
+static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
+{
+    const rm_node *node, *part;
+    const int32_t n = rm_net_nodes(e->net, &node), n_part = (int32_t)rm_net_update_parts(e->net, &part);
+    if (to < RM_PASS_UPDATE || !n_part) return add_nodes(e, node, n, from, to);
+    return add_nodes(e, part, n_part, RM_PASS_UPDATE, RM_PASS_UPDATE);
 }
 
 static rm_status inject_compute(rm_engine *e)
@@ -255,21 +274,47 @@ static rm_status micro_batch(rm_engine *e, const rm_source *src, bool first, boo
     return st;
 }
 
-/* What is left of the all-reduces after backward, or what a twin has in their place. */
-static rm_status reduce_gradients(rm_engine *e)
+/* The compute thread was blocked from then until now; before that it was the host's. */
+static rm_status blocked(rm_engine *e, rm_step *s, uint64_t from)
 {
-    rm_buckets *b = &e->buckets;
-    const uint64_t begin = rm_now_ns();
-    if (e->mode == RM_REDUCE_OFF) return RM_OK;
-    if (e->mode == RM_REDUCE_BARRIER) {
-        RM_TRY(rm_comm_barrier(e->comm));
-        b->blocked_ns = rm_now_ns() - begin;
-        return rm_comm_size(e->comm) > 1 ? rm_intervals_add(&e->classes.comm, begin, rm_now_ns()) : RM_OK;
-    }
-    RM_TRY(rm_buckets_ready(b, (uint32_t)e->graph.n_param));
-    RM_TRY(rm_buckets_wait_all(b));
-    for (uint32_t i = 0; i < b->n; i++) RM_TRY(rm_intervals_add(&e->classes.comm, b->at[i].start_ns, b->at[i].end_ns));
+    const uint64_t now = rm_now_ns();
+    RM_TRY(rm_intervals_add(&e->classes.host, e->host_from_ns, from));
+    e->host_from_ns = now;
+    s->blocking_ns += now - from;
     return RM_OK;
+}
+
+static rm_status barrier_twin(rm_engine *e, rm_step *s)
+{
+    const uint64_t from = rm_now_ns();
+    if (rm_comm_size(e->comm) == 1) return RM_OK;
+    RM_TRY(rm_comm_barrier(e->comm));
+    RM_TRY(blocked(e, s, from));
+    return rm_intervals_add(&e->classes.comm, from, e->host_from_ns);
+}
+
+/* Waits for what is left of a bucket's all-reduce. With the update on arrival, it is updated while the next ones travel. */
+static rm_status finish_bucket(rm_engine *e, uint32_t i, rm_step *s)
+{
+    const uint64_t from = rm_now_ns();
+    RM_TRY(rm_buckets_wait(&e->buckets, i));
+    if (rm_comm_size(e->comm) > 1) RM_TRY(blocked(e, s, from));
+    RM_TRY(rm_intervals_add(&e->classes.comm, e->buckets.at[i].start_ns, e->buckets.at[i].end_ns));
+    return e->cfg.update_on_arrival ? rm_net_update_part(e->net, i) : RM_OK;
+}
+
+/* All-reduces to their ends, or what a twin has in their place, then the optimiser. */
+static rm_status reduce_and_update(rm_engine *e, rm_step *s)
+{
+    const rm_buckets *b = &e->buckets;
+    const bool reduces = e->mode == RM_REDUCE_OVERLAPPED || e->mode == RM_REDUCE_AFTER;
+    if (reduces) RM_TRY(rm_buckets_ready(&e->buckets, (uint32_t)e->graph.n_param));
+    if (e->mode == RM_REDUCE_BARRIER) RM_TRY(barrier_twin(e, s));
+    for (uint32_t i = 0; reduces && i < b->n; i++) RM_TRY(finish_bucket(e, i, s));
+    for (uint32_t i = 0; !reduces && e->cfg.update_on_arrival && i < b->n; i++) RM_TRY(rm_net_update_part(e->net, i));
+    s->update_begin_ns = rm_now_ns();
+    if (!e->cfg.update_on_arrival) RM_TRY(rm_net_update(e->net));
+    return rm_net_finish(e->net);
 }
 
 static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
@@ -283,15 +328,12 @@ static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
     return RM_OK;
 }
 
-/* The host worked on the step but for the time that it was blocked by the all-reduces. */
 static rm_status account(rm_engine *e, rm_step *s)
 {
-    const uint64_t end = rm_now_ns(), blocked_from = s->update_begin_ns - e->buckets.blocked_ns;
+    const uint64_t end = rm_now_ns();
     RM_TRY(add_compute(e, RM_PASS_UPDATE, RM_PASS_UPDATE));
-    RM_TRY(rm_intervals_add(&e->classes.host, s->begin_ns, blocked_from));
-    RM_TRY(rm_intervals_add(&e->classes.host, s->update_begin_ns, end));
+    RM_TRY(rm_intervals_add(&e->classes.host, e->host_from_ns, end));
     s->step_ns = end - s->begin_ns;
-    s->blocking_ns = e->buckets.blocked_ns;
     return rm_budget_of(&e->classes, (rm_interval){ s->begin_ns, end }, &s->budget);
 }
 
@@ -305,13 +347,11 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     rm_classes_clear(&e->classes);
     rm_buckets_begin(&e->buckets);
     e->buckets.delay_last_ns = e->inject.link_ns;
+    e->host_from_ns = s.begin_ns;
     RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));
     RM_TRY(rm_net_prologue(e->net));
     for (int32_t i = 0; i < parts; i++) RM_TRY(micro_batch(e, src, i == 0, overlap, &s));
-    RM_TRY(reduce_gradients(e));
-    s.update_begin_ns = rm_now_ns();
-    RM_TRY(rm_net_update(e->net));
-    RM_TRY(rm_net_finish(e->net));
+    RM_TRY(reduce_and_update(e, &s));
     RM_TRY(account(e, &s));
     s.loss /= parts;
     if (e->trace) rm_engine_trace_step(e, step, &s);

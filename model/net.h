@@ -18,7 +18,7 @@ typedef struct rm_net_config {
     bool     training;
     bool     input_f32;         /* images come as (N, 3, H, W) f32, already normalised (bench step); else u8 (N, H, W, 3) */
     double   mean[3], std[3];   /* of u8 input, in units of 0..1 */
-    double   bn_eps, bn_momentum; bool bn_biased;
+    double   bn_eps, bn_momentum; bool bn_biased, bn_frozen; /* frozen: running statistics are used and stay as they are */
     double   label_smoothing, loss_scale;
     rm_optimizer optimizer; bool nesterov;
     bool     accumulate;        /* gradients of several micro-batches are summed before the update */
@@ -60,6 +60,11 @@ rm_status rm_net_forward(rm_net *net) RM_CHECKED;    /* input, layers, loss when
 typedef rm_status rm_node_fn(void *ctx, const rm_node *node);
 rm_status rm_net_backward(rm_net *net, bool first, rm_node_fn *after_node, void *ctx) RM_CHECKED;
 rm_status rm_net_update(rm_net *net) RM_CHECKED;
+/* The update in parts: part i holds gradients last[i-1]+1 .. last[i] in ready order, and may run as soon as their sums are there. Plans
+ * them (slow); n = 0 forgets them. What rm_net_nonfinite() says covers all parts that ran. SGD and LARS work on one parameter at a
+ * time, so that the result is the same, bit for bit. */
+rm_status rm_net_cut_update(rm_net *net, const uint32_t *last, uint32_t n) RM_CHECKED;
+rm_status rm_net_update_part(rm_net *net, uint32_t i) RM_CHECKED;
 rm_status rm_net_finish(rm_net *net) RM_CHECKED;     /* waits; reads loss and flags */
 double    rm_net_loss(const rm_net *net);            /* mean over the batch, of the last finished step */
 /* Non-finite gradient elements seen by the last update, and the name of the parameter nearest the loss that has one. */
@@ -72,5 +77,6 @@ rm_buf   *rm_net_grad_buf(const rm_net *net);
 /* ---- layer timers */
 rm_status rm_net_timers(rm_net *net, bool on) RM_CHECKED;     /* creates or frees the marks */
 int32_t   rm_net_nodes(const rm_net *net, const rm_node **out_node); /* in the order of the step */
+uint32_t  rm_net_update_parts(const rm_net *net, const rm_node **out_node); /* of the update in parts; 0: whole */
 rm_status rm_node_ns(const rm_net *net, const rm_node *node, uint64_t *out_begin, uint64_t *out_end) RM_CHECKED; /* after rm_net_finish() */
 #endif

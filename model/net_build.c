@@ -116,7 +116,7 @@ static rm_op bn_op(const rm_net *net, int32_t i, rm_opcode code)
     rm_op op = { .code = code, .y = { l->out, net->cfg.dtype, RM_LAYOUT_ANY } };
     op.u.bn.eps = net->cfg.bn_eps;
     op.u.bn.momentum = net->cfg.bn_momentum;
-    op.u.bn.training = net->cfg.training;
+    op.u.bn.training = net->cfg.training && !net->cfg.bn_frozen;
     op.u.bn.unbiased = !net->cfg.bn_biased;
     op.u.bn.relu = l->relu;
     op.u.bn.add = l->add;
@@ -457,7 +457,8 @@ static rm_status backward_bn(rm_net *net, int32_t i)
     RM_TRY(plan_node(net, &op, i, RM_PASS_BWD, &n));
     RM_ASSERT(n.info.x == op.x.layout && n.info.y == op.y.layout);
     RM_TRY(bn_vectors(net, i, &links));
-    links.t[RM_BETA] = links.t[RM_RMEAN] = links.t[RM_RVAR] = -1;
+    links.t[RM_BETA] = -1;
+    if (op.u.bn.training) links.t[RM_RMEAN] = links.t[RM_RVAR] = -1;
     int32_t gamma = rm_graph_find_param(g, i, RM_ROLE_GAMMA), beta = rm_graph_find_param(g, i, RM_ROLE_BETA);
     RM_TRY(home_tensor(net, vector_desc(l->out.c), HOME_GRAD, gamma, &links.t[RM_DGAMMA]));
     RM_TRY(home_tensor(net, vector_desc(l->out.c), HOME_GRAD, beta, &links.t[RM_DBETA]));

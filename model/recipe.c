@@ -60,6 +60,7 @@ static const row rows[] = {
     { AT(bn_eps, KIND_DOUBLE), .min = 0, .max = 1, .help = "epsilon of batch norms" },
     { AT(bn_momentum, KIND_DOUBLE), .min = 0, .max = 1, .help = "weight of the newest batch in running statistics" },
     { AT(bn_biased, KIND_BOOL), .help = "running variance takes the biased batch variance" },
+    { AT(bn_frozen, KIND_BOOL), .help = "batch norms use their running statistics in training too, and leave them as they are" },
     { AT(zero_init_last_gamma, KIND_BOOL), .help = "last batch norm of each block starts at gamma 0" },
     { AT(init, KIND_CHOICE), .choices = "he-fan-in|he-fan-out|trunc-normal", .help = "initial weights of convolutions" },
     { AT(crop_scale_min, KIND_DOUBLE), .min = 0, .max = 1, .help = "random crop: smallest share of the area" },

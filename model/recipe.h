@@ -35,7 +35,7 @@ typedef struct rm_recipe {
     double   label_smoothing;
     double   loss_scale;
     int32_t  accumulate;        /* micro-batches a step */
-    double   bn_eps, bn_momentum; bool bn_biased;
+    double   bn_eps, bn_momentum; bool bn_biased, bn_frozen;
     bool     zero_init_last_gamma;
     char     init[16];          /* he-fan-in, he-fan-out, trunc-normal (MindSpore) */
     double   crop_scale_min, crop_scale_max, crop_ratio_min, crop_ratio_max;

@@ -13,7 +13,7 @@
 #include "kernels/device.h"
 #include <dnnl.h>
 
-enum { CPU_WORKSPACE = RM_SLOT_COUNT, CPU_BASES = RM_SLOT_COUNT + 1, CPU_STEP_VALUES = 12, CPU_ALIGN = 4096 };
+enum { CPU_WORKSPACE = RM_SLOT_COUNT, CPU_BASES = RM_SLOT_COUNT + 1, CPU_STEP_VALUES = 14, CPU_ALIGN = 4096 };
 
 typedef struct cpu_choice { char *key; char impl[64]; } cpu_choice;
 

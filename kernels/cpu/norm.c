@@ -13,7 +13,7 @@
 /* Saved from forward to backward, `padded` floats each: mean, 1/std, and y = a x + b. */
 enum { SAVED_MEAN, SAVED_RSTD, SAVED_A, SAVED_B, SAVED_ROWS };
 enum { V_X, V_X2, V_Y, V_GAMMA, V_BETA, V_RMEAN, V_RVAR, V_SAVED, V_PARTIAL, V_COEF, V_COUNT };
-enum { G_X, G_Y, G_DY, G_DY2, G_GAMMA, G_SAVED, G_DX, G_DX2, G_DGAMMA, G_DBETA, G_PARTIAL, G_COEF, G_COUNT };
+enum { G_X, G_Y, G_DY, G_DY2, G_GAMMA, G_RMEAN, G_RVAR, G_SAVED, G_DX, G_DX2, G_DGAMMA, G_DBETA, G_PARTIAL, G_COEF, G_COUNT };
 
 enum { CHUNK_PIXELS = 64 };
 typedef struct bn_param { cpu_geom g; bool half; size_t padded; int per_chunk, chunks; } bn_param;
@@ -118,15 +118,30 @@ static void forward_scale(const bn_run *r, int chunk, int group)
 }
 
 /* ---- backward */
+/* Frozen: what a training forward would have saved comes from the running statistics. */
+static void fixed_saved(const bn_run *r)
+{
+    for (int c = 0; c < (int)r->b->padded; c++) {
+        const bool real = c < r->b->g.c;
+        row(r, SAVED_MEAN, 0)[c] = real ? r->rmean[c] : 0;
+        row(r, SAVED_RSTD, 0)[c] = real ? (float)(1 / sqrt((double)r->rvar[c] + (double)r->op->u.bn.eps)) : 0;
+    }
+}
+
+/* The mask of ReLU is read from x where that spares a pass over y; frozen, nobody saved how y comes from x. */
+static cpu_mask mask_of(const rm_op *op)
+{
+    return !op->u.bn.relu ? CPU_MASK_NONE : op->u.bn.add || !op->u.bn.training ? CPU_MASK_FROM_Y : CPU_MASK_FROM_X;
+}
+
 static cpu_bn_grad grad_of(const bn_run *r, int chunk, int group)
 {
     const bn_param *b = r->b;
-    const bool relu = r->op->u.bn.relu, add = r->op->u.bn.add;
     return (cpu_bn_grad){.x = offset(b, r->x, chunk, group), .y = offset(b, r->y_in, chunk, group), .dy = offset(b, r->dy, chunk, group),
                          .dy2 = offset(b, r->dy2, chunk, group), .dx = offset_mut(b, r->dx, chunk, group),
                          .dx2 = offset_mut(b, r->dx2, chunk, group), .a = row(r, SAVED_A, group), .b = row(r, SAVED_B, group),
                          .mean = row(r, SAVED_MEAN, group),
-                         .mask = !relu ? CPU_MASK_NONE : add ? CPU_MASK_FROM_Y : CPU_MASK_FROM_X};
+                         .mask = mask_of(r->op)};
 }
 
 static void backward_sums(const bn_run *r, int chunk, int group)
@@ -150,6 +165,7 @@ static void backward_combine(const bn_run *r, int group)
         r->dbeta[c] = (float)sum;
         r->dgamma[c] = (float)(dot * rstd);
         p[l] = (float)scale;
+        if (!r->op->u.bn.training) continue; /* constants have no gradient */
         q[l] = (float)(-scale * rstd * rstd * dot / count);
         c_[l] = (float)(-scale * sum / count);
     }
@@ -223,9 +239,10 @@ static rm_status run_bn_bwd(const cpu_device *d, const cpu_step *s, void *const 
     const bn_run r = {.op = s->op, .b = s->param, .x = cpu_at(base, s->v[G_X]),
                       .y_in = s->op->u.bn.relu ? cpu_at(base, s->v[G_Y]) : NULL, .dy = cpu_at(base, s->v[G_DY]),
                       .dy2 = s->op->dy2 ? cpu_at(base, s->v[G_DY2]) : NULL, .gamma = cpu_at(base, s->v[G_GAMMA]),
-                      .saved = cpu_at(base, s->v[G_SAVED]), .dx = cpu_at(base, s->v[G_DX]),
+                      .rmean = cpu_at(base, s->v[G_RMEAN]), .rvar = cpu_at(base, s->v[G_RVAR]), .saved = cpu_at(base, s->v[G_SAVED]), .dx = cpu_at(base, s->v[G_DX]),
                       .dx2 = add ? cpu_at(base, s->v[G_DX2]) : NULL, .dgamma = cpu_at(base, s->v[G_DGAMMA]),
                       .dbeta = cpu_at(base, s->v[G_DBETA]), .partial = cpu_at(base, s->v[G_PARTIAL]), .coef = cpu_at(base, s->v[G_COEF])};
+    if (!s->op->u.bn.training) fixed_saved(&r);
     run_passes(&r, &passes, d->threads);
     return RM_OK;
 }
@@ -268,10 +285,13 @@ rm_status cpu_build_bn_bwd(cpu_plan *p)
     bn_param *b = NULL;
     const rm_tdesc t = {0};
     RM_TRY(make_param(p, &b));
-    p->base.info.saved_bytes = SAVED_ROWS * b->padded * sizeof(float);
+    const size_t saved = SAVED_ROWS * b->padded * sizeof(float);
+    const bool training = p->base.op.u.bn.training;
+    if (training) p->base.info.saved_bytes = saved;
     const cpu_val v[G_COUNT] = {
         [G_X] = cpu_slot(RM_X, t), [G_Y] = cpu_slot(RM_Y, t), [G_DY] = cpu_slot(RM_DY, t), [G_DY2] = cpu_slot(RM_DY2, t),
-        [G_GAMMA] = cpu_slot(RM_GAMMA, t), [G_SAVED] = cpu_slot(RM_SAVED, t), [G_DX] = cpu_slot(RM_DX, t),
+        [G_GAMMA] = cpu_slot(RM_GAMMA, t), [G_RMEAN] = cpu_slot(RM_RMEAN, t), [G_RVAR] = cpu_slot(RM_RVAR, t),
+        [G_SAVED] = training ? cpu_slot(RM_SAVED, t) : cpu_scratch_bytes(p, saved), [G_DX] = cpu_slot(RM_DX, t),
         [G_DX2] = cpu_slot(RM_DX2, t), [G_DGAMMA] = cpu_slot(RM_DGAMMA, t), [G_DBETA] = cpu_slot(RM_DBETA, t),
         [G_PARTIAL] = cpu_scratch_bytes(p, (size_t)b->chunks * 2 * b->padded * sizeof(double)),
         [G_COEF] = cpu_scratch_bytes(p, 3 * b->padded * sizeof(float))};

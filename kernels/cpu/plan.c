@@ -117,6 +117,7 @@ static rm_status append(cpu_plan *p, cpu_step **out_step)
 rm_status cpu_step_own(cpu_plan *p, rm_status (*run)(const cpu_device *, const cpu_step *, void *const *), const cpu_val *v,
                        int n_v, void *param)
 {
+    RM_ASSERT(n_v <= CPU_STEP_VALUES);
     cpu_step *s = NULL;
     rm_status st = append(p, &s);
     if (st != RM_OK) { free(param); return st; }

@@ -47,14 +47,17 @@ rm_status ref_bn(const rm_op *op, void *const t[])
     return RM_OK;
 }
 
-/* dz = (y > 0) (dy + dy2); dbeta = sum dz; dgamma = sum dz xhat; dx = gamma/std (dz - dbeta/m - xhat dgamma/m). */
+/* dz = (y > 0) (dy + dy2); dbeta = sum dz; dgamma = sum dz xhat; dx = gamma/std (dz - dbeta/m - xhat dgamma/m), where the two
+ * last terms, what the batch's statistics have of x, are zero when it was not training. */
 rm_status ref_bn_bwd(const rm_op *op, void *const t[])
 {
     const dims d = dims_of(op);
     const double *x = t[RM_X], *y = t[RM_Y], *dy = t[RM_DY], *dy2 = t[RM_DY2], *gamma = t[RM_GAMMA], *saved = t[RM_SAVED];
+    const double *rmean = t[RM_RMEAN], *rvar = t[RM_RVAR];
+    const bool training = op->u.bn.training;
     double *dx = t[RM_DX], *dx2 = t[RM_DX2], *dgamma = t[RM_DGAMMA], *dbeta = t[RM_DBETA], m = (double)(d.n * d.hw);
     for (int64_t c = 0; c < d.c; c++) {
-        double mean = saved[c], invstd = saved[d.c + c], sum = 0, sum_xhat = 0;
+        double mean = training ? saved[c] : rmean[c], invstd = training ? saved[d.c + c] : 1 / sqrt(rvar[c] + op->u.bn.eps), sum = 0, sum_xhat = 0;
         EACH_PIXEL(d, c, i) { /* dx may be dy itself: it holds dz between the two loops */
             double dz = op->u.bn.relu && !(y[i] > 0) ? 0 : dy[i] + (op->dy2 ? dy2[i] : 0);
             sum += dz;
@@ -62,7 +65,7 @@ rm_status ref_bn_bwd(const rm_op *op, void *const t[])
             if (op->u.bn.add) dx2[i] = dz;
             dx[i] = dz;
         }
-        EACH_PIXEL(d, c, i) dx[i] = gamma[c] * invstd * (dx[i] - sum / m - (x[i] - mean) * invstd * sum_xhat / m);
+        EACH_PIXEL(d, c, i) dx[i] = gamma[c] * invstd * (training ? dx[i] - sum / m - (x[i] - mean) * invstd * sum_xhat / m : dx[i]);
         dgamma[c] = sum_xhat;
         dbeta[c] = sum;
     }

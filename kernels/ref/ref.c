@@ -116,8 +116,7 @@ static rm_status ref_supports(const rm_op *op)
 static size_t saved_bytes(const rm_op *op)
 {
     switch (op->code) {
-    case RM_OP_BN: return op->u.bn.training ? 2 * sizeof(double) * (size_t)op->x.shape.c : 0;
-    case RM_OP_BN_BWD: return 2 * sizeof(double) * (size_t)op->x.shape.c;
+    case RM_OP_BN: case RM_OP_BN_BWD: return op->u.bn.training ? 2 * sizeof(double) * (size_t)op->x.shape.c : 0;
     case RM_OP_MAXPOOL: case RM_OP_MAXPOOL_BWD: return sizeof(int32_t) * rm_shape_count(op->y.shape);
     default: return 0;
     }

@@ -95,6 +95,7 @@ static void mangled_lines_are_safe(void **state)
 {
     static const char *const seeds[] = {
         "conv n=64 c=64 h=16 w=16 o=256 k=1 s=1 p=0 dtype=f32", "bn_bwd n=64 c=256 h=16 w=16 relu=1 add=1 dy2=1 dtype=bf16",
+        "bn_bwd n=2 c=16 h=4 w=4 training=0 dtype=f32",
         "augment n=2 h=8 w=8 mean=0.1,0.2,0.3 std=1,2,3", "optim count=1003 segments=8 rule=lars nesterov=1", "reorder n=1 c=2 h=3 w=4 xl=nhwc to=bf16",
     };
     rm_rng r = rm_rng_for(1, 2, 3);
@@ -157,6 +158,12 @@ static void operands_follow_parameters(void **state)
     assert_int_equal(rm_op_uses(&op, RM_Y), RM_READ);
     assert_int_equal(rm_op_uses(&op, RM_DY2), RM_READ);
     assert_int_equal(rm_op_uses(&op, RM_DX2), RM_WRITE);
+    assert_int_equal(rm_op_uses(&op, RM_SAVED), RM_READ);
+    assert_int_equal(rm_op_uses(&op, RM_RVAR), RM_UNUSED);
+    op = parsed("bn_bwd n=1 c=16 h=1 w=1 training=0");
+    assert_int_equal(rm_op_uses(&op, RM_SAVED), RM_UNUSED);
+    assert_int_equal(rm_op_uses(&op, RM_RMEAN), RM_READ);
+    assert_int_equal(rm_op_uses(&op, RM_RVAR), RM_READ);
     assert_int_equal(rm_op_use(RM_OP_BN_BWD, RM_DX2), RM_WRITE | RM_OPTIONAL);
     assert_int_equal(rm_op_use(RM_OP_CONV, RM_Y), RM_WRITE);
     assert_int_equal(rm_op_use(RM_OP_CONV, RM_LABEL), RM_UNUSED);
