@@ -20,6 +20,7 @@ typedef struct rm_engine_config {
     bool     no_fuse, timers, input_f32;
     const char *split;             /* all-reduce split; "" is single */
     rm_split_order split_order;
+    bool     update_on_arrival;    /* each bucket is updated as its sum arrives, not all after the last: the same weights, bit for bit */
     uint64_t seed;
 } rm_engine_config;
 
@@ -38,6 +39,7 @@ typedef struct rm_engine {
     rm_reduce_mode mode;           /* RM_REDUCE_OVERLAPPED unless the caller sets another between steps */
     rm_inject  inject;             /* likewise; all zero */
     rm_classes classes;            /* of the last step: what rm_step.budget was made of */
+    uint64_t   host_from_ns;       /* the host is at work since then */
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
 } rm_engine;
 

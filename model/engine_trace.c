@@ -9,7 +9,7 @@ struct rm_engine_trace {
     const rm_net *net;           /* the names below are of its nodes */
     rm_name *node;
     int32_t n_node;
-    rm_name bucket, barrier, wait_input, copy, wait_comm, step;
+    rm_name bucket, barrier, wait_input, copy, host_name, step;
     uint64_t corr;
 };
 
@@ -59,7 +59,7 @@ rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace)
     t->barrier = rm_trace_name(trace, "ncclDevKernel_Barrier");
     t->wait_input = rm_trace_name(trace, "input: wait for a batch");
     t->copy = rm_trace_name(trace, "copy images and labels");
-    t->wait_comm = rm_trace_name(trace, "wait for the all-reduces");
+    t->host_name = rm_trace_name(trace, "host at work");
     t->step = rm_trace_name(trace, "ProfilerStep");
     e->trace = t;
     rm_status st = open_lanes(t);
@@ -73,15 +73,22 @@ static void trace_set(rm_lane *lane, rm_cat cat, rm_name name, const rm_interval
     for (size_t i = 0; i < s->n; i++) rm_trace_span(lane, cat, name, s->at[i].begin, s->at[i].end, step, 0, 0);
 }
 
+static void trace_node(struct rm_engine_trace *t, const rm_net *net, const rm_node *node, rm_name name, uint32_t step)
+{
+    uint64_t begin, end;
+    if (!node->begin || rm_node_ns(net, node, &begin, &end) != RM_OK || end <= begin) return;
+    rm_trace_span(t->compute, RM_CAT_KERNEL, name, begin, end, step, ++t->corr, node->layer);
+}
+
+/* The update comes last, whole or in parts. */
 static void trace_nodes(struct rm_engine_trace *t, const rm_net *net, uint32_t step)
 {
-    const rm_node *node;
+    const rm_node *node, *part;
     const int32_t n = rm_net_nodes(net, &node);
-    for (int32_t i = 0; i < n; i++) {
-        uint64_t begin, end;
-        if (!node[i].begin || rm_node_ns(net, &node[i], &begin, &end) != RM_OK || end <= begin) continue;
-        rm_trace_span(t->compute, RM_CAT_KERNEL, t->node[i], begin, end, step, ++t->corr, node[i].layer);
-    }
+    const uint32_t n_part = rm_net_update_parts(net, &part);
+    for (int32_t i = 0; i < n; i++)
+        if (!n_part || node[i].pass != RM_PASS_UPDATE) trace_node(t, net, &node[i], t->node[i], step);
+    for (uint32_t i = 0; i < n_part; i++) trace_node(t, net, &part[i], t->node[n - 1], step);
 }
 
 void rm_engine_trace_step(rm_engine *e, uint64_t step, const rm_step *s)
@@ -97,5 +104,5 @@ void rm_engine_trace_step(rm_engine *e, uint64_t step, const rm_step *s)
     if (e->mode == RM_REDUCE_BARRIER) trace_set(t->comm, RM_CAT_COMM, t->barrier, &e->classes.comm, k);
     trace_set(t->input, RM_CAT_INPUT, t->wait_input, &e->classes.input, k);
     trace_set(t->host, RM_CAT_COPY, t->copy, &e->classes.copy, k);
-    if (s->blocking_ns) rm_trace_span(t->host, RM_CAT_HOST, t->wait_comm, s->update_begin_ns - s->blocking_ns, s->update_begin_ns, k, 0, 0);
+    trace_set(t->host, RM_CAT_HOST, t->host_name, &e->classes.host, k);
 }

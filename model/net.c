@@ -54,12 +54,14 @@ static void free_marks(rm_net *net)
         rm_mark_free(net->device, net->node[i].end);
         net->node[i].begin = net->node[i].end = NULL;
     }
+    net->timed = false;
 }
 
 void rm_net_free(rm_net *net)
 {
     if (!net) return;
     free_marks(net);
+    (void)!rm_net_cut_update(net, NULL, 0);
     for (int32_t i = 0; i < net->n_node; i++) rm_plan_free(net->device, net->node[i].plan);
     for (int32_t i = 0; i < net->n_fixed; i++) rm_buf_free(net->device, net->fixed[i]);
     rm_buf_free(net->device, net->activations);
@@ -121,15 +123,19 @@ rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay
 }
 
 /* ---- running */
-static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
+rm_status rm_net_run_node(rm_net *net, const rm_node *n)
 {
     rm_device *d = net->device;
+    if (n->begin) RM_TRY(rm_mark_set(d, NULL, n->begin));
+    RM_TRY(rm_device_run(d, NULL, n->plan, &n->args));
+    return n->end ? rm_mark_set(d, NULL, n->end) : RM_OK;
+}
+
+static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
+{
     for (int32_t i = from; i < to; i++) {
-        rm_node *n = &net->node[i];
-        if (n->begin) RM_TRY(rm_mark_set(d, NULL, n->begin));
-        RM_TRY(rm_device_run(d, NULL, n->plan, &n->args));
-        if (n->end) RM_TRY(rm_mark_set(d, NULL, n->end));
-        if (after) RM_TRY(after(ctx, n));
+        RM_TRY(rm_net_run_node(net, &net->node[i]));
+        if (after) RM_TRY(after(ctx, &net->node[i]));
     }
     return RM_OK;
 }
@@ -160,10 +166,11 @@ rm_status rm_net_finish(rm_net *net)
 {
     if (net->cfg.training) {
         RM_TRY(rm_device_read(net->device, NULL, &net->raw_loss, net->tensor[net->loss].ref, net->params->elem));
-        if (net->updated) RM_TRY(rm_device_read(net->device, NULL, net->host_flag, net->tensor[net->flag].ref, sizeof net->host_flag));
+        if (net->updated) RM_TRY(rm_net_read_flags(net));
     }
     RM_TRY(rm_device_sync(net->device, NULL));
     net->host_loss = net->params->elem == 8 ? net->raw_loss.d : (double)net->raw_loss.f;
+    if (net->updated) rm_net_merge_flags(net);
     net->updated = false;
     return RM_OK;
 }
@@ -198,6 +205,7 @@ rm_buf *rm_net_grad_buf(const rm_net *net) { return net->params->sum ? net->para
 rm_status rm_net_timers(rm_net *net, bool on)
 {
     free_marks(net);
+    net->timed = on;
     for (int32_t i = 0; on && i < net->n_node; i++) {
         RM_TRY(rm_mark_new(net->device, &net->node[i].begin));
         RM_TRY(rm_mark_new(net->device, &net->node[i].end));

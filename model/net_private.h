@@ -47,12 +47,21 @@ struct rm_net {
     double          host_loss; int32_t host_flag[2];
     union { float f; double d; } raw_loss;
     double         *stage;   /* ref: f32 images as doubles */
+    rm_node        *part; uint32_t n_part;   /* net_update.c: the update in parts, */
+    rm_buf         *part_flag;               /* ... each with a flag of its own */
+    int32_t       (*host_part_flag)[2];
+    bool            timed;   /* nodes have marks */
     bool            updated; /* an update is in the queue: its flags are read by rm_net_finish() */
 };
 
 /* net_build.c */
 rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg) RM_CHECKED;
 int32_t   rm_net_tensor(rm_net *net, rm_tdesc desc, rm_home home, int32_t index); /* -1: out of memory */
+/* net.c: one node between its marks */
+rm_status rm_net_run_node(rm_net *net, const rm_node *n) RM_CHECKED;
+/* net_update.c */
+rm_status rm_net_read_flags(rm_net *net) RM_CHECKED;   /* enqueues the copies */
+void      rm_net_merge_flags(rm_net *net);             /* after a sync */
 /* net_memory.c: sizes, liveness, placement, buffers, and the args of every node */
 rm_status rm_net_place(rm_net *net) RM_CHECKED;
 #endif

@@ -44,7 +44,6 @@ void rm_buckets_free(rm_buckets *b)
 void rm_buckets_begin(rm_buckets *b)
 {
     b->started = 0;
-    b->blocked_ns = 0;
     for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = 0;
 }
 
@@ -62,10 +61,15 @@ rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready)
     return RM_OK;
 }
 
-static rm_status wait_one(rm_buckets *b, rm_bucket *k)
+rm_status rm_buckets_wait(rm_buckets *b, uint32_t i)
 {
+    rm_bucket *k = &b->at[i];
     rm_reduce_time t;
-    RM_TRY(rm_comm_reduce_wait_timed(b->comm, k->request, NULL, &t));
+    if (!b->comm) return RM_OK;
+    RM_ASSERT(i < b->started);
+    const rm_status st = rm_comm_reduce_wait_timed(b->comm, k->request, NULL, &t);
+    if (st == RM_E_PEER) return rm_fail(st, "%s (bucket %u of %u, gradients %u..%u)", rm_last_error(), i + 1, b->n, k->first, k->last);
+    RM_TRY(st);
     RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
     k->start_ns = t.begin_ns;
     k->end_ns = t.end_ns;
@@ -74,11 +78,7 @@ static rm_status wait_one(rm_buckets *b, rm_bucket *k)
 
 rm_status rm_buckets_wait_all(rm_buckets *b)
 {
-    if (!b->comm) return RM_OK;
-    RM_ASSERT(b->started == b->n);
-    const uint64_t begin = rm_now_ns();
-    for (uint32_t i = 0; i < b->n; i++) RM_TRY(wait_one(b, &b->at[i]));
-    b->blocked_ns = rm_now_ns() - begin;
+    for (uint32_t i = 0; i < b->n; i++) RM_TRY(rm_buckets_wait(b, i));
     return RM_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Buckets: the gradient arena cut into all-reduces, started as their last gradient is ready, waited for before the update.
  *
  * Spans of the arena, never copies. One thread drives it (the one that runs the network); the communicator carries the bytes.
- * Order within a step: rm_buckets_begin(), rm_buckets_ready() as backward goes on, rm_buckets_wait_all(); then `at[i]` tells when
+ * Order within a step: rm_buckets_begin(), rm_buckets_ready() as backward goes on, rm_buckets_wait() for each; then `at[i]` tells when
  * each bucket was ready, started and ended. Threads: one at a time. comm and the gradient buffer are the caller's. */
 #ifndef RM_BUCKETS_H
 #define RM_BUCKETS_H
@@ -23,7 +23,6 @@ typedef struct rm_buckets {
     rm_bucket *at;
     uint32_t   n, started;
     uint64_t   delay_last_ns;                   /* injected: the last all-reduce of each step takes this much longer */
-    uint64_t   blocked_ns;                      /* how long rm_buckets_wait_all() of the last step waited */
 } rm_buckets;
 
 /* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
@@ -42,6 +41,8 @@ typedef enum rm_reduce_mode {
 void      rm_buckets_begin(rm_buckets *b);
 /* Gradients 0 .. n_ready-1 are enqueued on the device's compute queue: starts every bucket they complete. */
 rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready) RM_CHECKED;
+/* Bucket i: in order, each once a step. For host-addressed devices this waits. */
+rm_status rm_buckets_wait(rm_buckets *b, uint32_t i) RM_CHECKED;
 rm_status rm_buckets_wait_all(rm_buckets *b) RM_CHECKED;
 /* The same all-reduces back to back with nothing else running: T_comm(isolated). Sync; fills at[i]. Gradients are summed in place. */
 rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns) RM_CHECKED;
