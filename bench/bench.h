@@ -43,6 +43,13 @@ typedef struct bench_options {
     int32_t classes;
     int32_t topk;
     bool    no_fuse, no_timers;
+    /* splits and how the gradients travel */
+    const char *split_order;         /* ready|forward */
+    const char *allreduce_dtype;     /* fp32|bf16: on the wire */
+    /* comm */
+    const char *sizes;               /* "MIN:MAX[:FACTOR]" or a list */
+    const char *comm_op;             /* all-reduce|broadcast|all */
+    int32_t iterations;              /* of each size; 0: by time */
     /* step */
     const char *init, *batch_file, *dump;
     double  lr, momentum, weight_decay, label_smoothing, loss_scale, bn_eps, bn_momentum;
