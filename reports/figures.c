@@ -1,55 +1,9 @@
 #include "reports/figures.h"
-#include "base/strbuf.h"
 #include "profiler/stats.h"
-#include "reports/gnuplot.h"
+#include "reports/plot.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A figure in the making: the script, its data in numbered blocks, and the list of things to plot. */
-typedef struct figure { rm_strbuf script, data, plot; int blocks; } figure;
-
-static void say(figure *f, const char *fmt, ...) RM_PRINTF(2, 3);
-static void say(figure *f, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    rm_str_vaddf(&f->script, fmt, ap);
-    va_end(ap);
-}
-
-/* One more thing to plot from the block that is filled next. */
-static void plot(figure *f, const char *fmt, ...) RM_PRINTF(2, 3);
-static void plot(figure *f, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    rm_str_addf(&f->plot, "%s'data' index %d ", f->plot.n ? ", \\\n     " : "plot ", f->blocks);
-    rm_str_vaddf(&f->plot, fmt, ap);
-    va_end(ap);
-}
-
-static void end_block(figure *f)
-{
-    rm_str_add(&f->data, "\n\n");
-    f->blocks++;
-}
-
-static rm_status draw(figure *f, const char *out_dir, const char *name, bool *drawn)
-{
-    rm_status st = RM_OK;
-    bool any = f->blocks > 0;
-    if (any) {
-        if (f->plot.failed) f->script.failed = true;
-        else rm_str_addf(&f->script, "%s\n", f->plot.text);
-        st = rp_gnuplot(out_dir, name, &f->script, &f->data);
-    }
-    rm_str_free(&f->script);
-    rm_str_free(&f->data);
-    rm_str_free(&f->plot);
-    if (st == RM_OK) *drawn = any;
-    return st;
-}
 
 /* ---- throughput ------------------------------------------------------------------------------------------------- */
 
@@ -74,18 +28,18 @@ static extent extent_of(const rp_result *r, size_t n)
     return e;
 }
 
-static void throughput_axes(figure *f, const rp_result *r, size_t n, const extent *e)
+static void throughput_axes(rp_plot *f, const rp_result *r, size_t n, const extent *e)
 {
     double top = fmax(e->most_y, isfinite(e->one) ? e->one * e->most_n_seen : 0), pad = fmax(0.25, (e->most_n - e->least_n) * 0.06);
-    say(f, "set xlabel 'devices (N)'\nset ylabel 'training throughput (images/s)'\nset xtics (");
+    rp_say(f, "set xlabel 'devices (N)'\nset ylabel 'training throughput (images/s)'\nset xtics (");
     for (size_t i = 0, shown = 0; i < n; i++)
-        if (rp_real(r[i].row, "ranks") >= 1) say(f, "%s%g", shown++ ? ", " : "", rp_real(r[i].row, "ranks"));
-    say(f, ")\n");
-    if (e->log) say(f, "set logscale xy 2\nset xrange [%g:%g]\nset yrange [%g:%g]\n", e->least_n / 1.2, e->most_n * 1.2, e->least_y / 1.6, top * 1.6);
-    else say(f, "set xrange [%g:%g]\nset yrange [0:%g]\n", e->least_n - pad, e->most_n + pad, top * 1.18);
+        if (rp_real(r[i].row, "ranks") >= 1) rp_say(f, "%s%g", shown++ ? ", " : "", rp_real(r[i].row, "ranks"));
+    rp_say(f, ")\n");
+    if (e->log) rp_say(f, "set logscale xy 2\nset xrange [%g:%g]\nset yrange [%g:%g]\n", e->least_n / 1.2, e->most_n * 1.2, e->least_y / 1.6, top * 1.6);
+    else rp_say(f, "set xrange [%g:%g]\nset yrange [0:%g]\n", e->least_n - pad, e->most_n + pad, top * 1.18);
 }
 
-static void throughput_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *kind, const char *look, const char *title)
+static void throughput_series(rp_plot *f, const rp_result *r, size_t n, const char *origin, const char *kind, const char *look, const char *title)
 {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
@@ -96,12 +50,13 @@ static void throughput_series(figure *f, const rp_result *r, size_t n, const cha
         found++;
     }
     if (!found) return;
-    plot(f, "using 1:2:3:4 %s lw 1.8 %s title '%s'", kind, look, title);
-    end_block(f);
+    rp_series(f, "using 1:2:3:4 %s lw 1.8 %s title '%s'", kind, look, title);
+    rp_end_block(f);
 }
 
-/* Anything that is not measured: a broken line from the last measured point, and hollow points with their interval. */
-static void guessed_series(figure *f, const rp_result *r, size_t n, const char *origin, const char *look, const char *title)
+/* Anything that is not measured: a broken line, and hollow points with their interval. A projection goes on from the last measured
+ * point; an emulation is another thing than what was measured, so nothing joins the two. */
+static void guessed_series(rp_plot *f, const rp_result *r, size_t n, const char *origin, const char *look, const char *title)
 {
     rm_strbuf line = { 0 };
     const rp_result *last = NULL;
@@ -115,10 +70,10 @@ static void guessed_series(figure *f, const rp_result *r, size_t n, const char *
         found++;
     }
     if (found) {
-        if (last) rm_str_addf(&f->data, "%.17g %.17g\n", rp_real(last->row, "ranks"), rp_real(last->row, "images_per_s"));
+        if (last && strcmp(origin, "emulated")) rm_str_addf(&f->data, "%.17g %.17g\n", rp_real(last->row, "ranks"), rp_real(last->row, "images_per_s"));
         rm_str_add(&f->data, line.text ? line.text : "");
-        plot(f, "using 1:2 with lines lw 1.6 %s notitle", strstr(look, "dt"));
-        end_block(f);
+        rp_series(f, "using 1:2 with lines lw 1.6 %s notitle", strstr(look, "dt"));
+        rp_end_block(f);
         throughput_series(f, r, n, origin, "with yerrorbars", look, title);
     }
     if (line.failed) f->data.failed = true;
@@ -126,7 +81,7 @@ static void guessed_series(figure *f, const rp_result *r, size_t n, const char *
 }
 
 /* Devices asked for but without a number: hollow marks on the axis. */
-static void throughput_gaps(figure *f, const rp_result *r, size_t n, const extent *e)
+static void throughput_gaps(rp_plot *f, const rp_result *r, size_t n, const extent *e)
 {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
@@ -136,49 +91,49 @@ static void throughput_gaps(figure *f, const rp_result *r, size_t n, const exten
         found++;
     }
     if (!found) return;
-    plot(f, "using 1:2 with points pt 6 ps 1.3 lw 1.6 lc rgb '" RP_GREY "' title 'not measured'");
-    end_block(f);
+    rp_series(f, "using 1:2 with points pt 6 ps 1.3 lw 1.6 lc rgb '" RP_GREY "' title 'not measured'");
+    rp_end_block(f);
 }
 
 rm_status rp_fig_throughput(const char *out_dir, const char *name, const rp_result *r, size_t n, bool *drawn)
 {
-    figure f = { 0 };
+    rp_plot f = { 0 };
     extent e = extent_of(r, n);
     *drawn = false;
     if (!(e.most_y > 0)) return RM_OK;
     throughput_axes(&f, r, n, &e);
     if (e.one > 0 && e.most_n_seen > 1) {
         rm_str_addf(&f.data, "1 %.17g\n%.17g %.17g\n", e.one, e.most_n_seen, e.one * e.most_n_seen);
-        plot(&f, "using 1:2 with lines lw 1.4 dt 3 lc rgb '" RP_GREY "' title 'ideal: N times one device'");
-        end_block(&f);
+        rp_series(&f, "using 1:2 with lines lw 1.4 dt 3 lc rgb '" RP_GREY "' title 'ideal: N times one device'");
+        rp_end_block(&f);
     }
     throughput_series(&f, r, n, "measured", "with yerrorlines", "pt 7 ps 0.8 dt 1 lc rgb '" RP_BLUE "'", "measured (bars: 95 % interval)");
     guessed_series(&f, r, n, "emulated", "pt 8 ps 1.2 dt 4 lc rgb '" RP_AMBER "'", "emulated");
     guessed_series(&f, r, n, "projected", "pt 4 ps 1 dt 2 lc rgb '" RP_PURPLE "'", "projected, not measured");
     throughput_gaps(&f, r, n, &e);
-    return draw(&f, out_dir, name, drawn);
+    return rp_draw(&f, out_dir, name, 0, drawn);
 }
 
 /* ---- step times ------------------------------------------------------------------------------------------------- */
 
-static void steps_of(figure *f, const double *s, size_t n, size_t place, double range_ms[2])
+static void steps_of(rp_plot *f, const double *s, size_t n, size_t place, double range_ms[2])
 {
     range_ms[0] = fmin(range_ms[0], 1e3 * rm_quantile(s, n, 0));
     range_ms[1] = fmax(range_ms[1], 1e3 * rm_quantile(s, n, 1));
     rm_str_addf(&f->data, "%zu %.17g %.17g %.17g %.17g %.17g\n", place, 1e3 * rm_quantile(s, n, 0.25), 1e3 * rm_quantile(s, n, 0.05),
                 1e3 * rm_quantile(s, n, 0.95), 1e3 * rm_quantile(s, n, 0.75), 1e3 * rm_median(s, n));
-    plot(f, "using 1:2:3:4:5 with candlesticks whiskerbars 0.5 fs empty lw 1.6 lc rgb '" RP_BLUE "' notitle");
-    rm_str_addf(&f->plot, ", \\\n     'data' index %d using 1:6:6:6:6 with candlesticks lw 2.6 lc rgb '" RP_ORANGE "' notitle", f->blocks);
-    end_block(f);
+    rp_series(f, "using 1:2:3:4:5 with candlesticks whiskerbars 0.5 fs empty lw 1.6 lc rgb '" RP_BLUE "' notitle");
+    rp_end_block(f);
+    rp_also(f, "using 1:6:6:6:6 with candlesticks lw 2.6 lc rgb '" RP_ORANGE "' notitle");
     for (size_t i = 0; i < n; i++) /* the golden ratio spreads the dots without chance: the same figure every time */
         rm_str_addf(&f->data, "%.6f %.17g\n", (double)place + 0.30 + 0.22 * fmod((double)i * 0.6180339887, 1), 1e3 * s[i]);
-    plot(f, "using 1:2 with points pt 7 ps 0.42 lc rgb '#80" "0072b2' notitle");
-    end_block(f);
+    rp_series(f, "using 1:2 with points pt 7 ps 0.42 lc rgb '#80" "0072b2' notitle");
+    rp_end_block(f);
 }
 
 rm_status rp_fig_steps(const char *out_dir, const char *name, rm_store *store, const rp_result *r, size_t n, bool *drawn)
 {
-    figure f = { 0 };
+    rp_plot f = { 0 };
     size_t place = 0;
     double range_ms[2] = { INFINITY, 0 };
     rm_strbuf tics = { 0 };
@@ -196,12 +151,11 @@ rm_status rp_fig_steps(const char *out_dir, const char *name, rm_store *store, c
     }
     if (st == RM_OK && place) {
         double pad = 0.08 * (range_ms[1] - range_ms[0]) + 0.001 * range_ms[1];
-        say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset bmargin 3.6\nset boxwidth 0.34\n"
+        rp_say(&f, "set ylabel 'step time, slowest rank (ms)'\nset xtics (%s)\nset xrange [0.4:%zu.75]\nset bmargin 3.6\nset boxwidth 0.34\n"
                 "set yrange [%.17g:%.17g]\n", tics.text ? tics.text : "", place, fmax(0, range_ms[0] - pad), range_ms[1] + pad);
-        st = draw(&f, out_dir, name, drawn);
+        st = rp_draw(&f, out_dir, name, 0, drawn);
     } else {
-        rm_str_free(&f.data);
-        rm_str_free(&f.plot);
+        rp_plot_free(&f);
     }
     rm_str_free(&tics);
     return st;
@@ -253,7 +207,7 @@ int rp_pass_of(const json_t *layer)
 
 rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
 {
-    figure f = { 0 };
+    rp_plot f = { 0 };
     double ms[RP_STAGES][PASSES] = { { 0 } }, total[PASSES] = { 0 };
     size_t i;
     json_t *layer;
@@ -265,7 +219,7 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
         ms[rp_stage_of(name, pass)][rp_pass_of(layer)] += t;
         total[rp_pass_of(layer)] += t;
     }
-    say(&f, "set ylabel 'time in one step (ms)'\nset style data histograms\nset style histogram rowstacked\nset boxwidth 0.62\n"
+    rp_say(&f, "set ylabel 'time in one step (ms)'\nset style data histograms\nset style histogram rowstacked\nset boxwidth 0.62\n"
             "set style fill solid 1 border rgb '#ffffff'\nset key outside right top vertical reverse Left invert maxcols 1 width -3\nset yrange [0:*]\nset xrange [-0.6:%d.6]\n", RP_STAGES - 1);
     for (int s = 0; s < RP_STAGES; s++) {
         rm_str_addf(&f.data, "\"%s\"", rp_stages[s]);
@@ -273,16 +227,16 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn)
         rm_str_add(&f.data, "\n");
     }
     for (int p = 0; p < PASSES; p++)
-        if (total[p] > 0) plot(&f, "using %d:xtic(1) lc rgb '%s' title '%s'", p + 2, rp_passes[p].colour, rp_passes[p].title);
-    if (f.plot.n) end_block(&f);
-    return draw(&f, out_dir, "layers", drawn);
+        if (total[p] > 0) rp_series(&f, "using %d:xtic(1) lc rgb '%s' title '%s'", p + 2, rp_passes[p].colour, rp_passes[p].title);
+    if (f.list.n) rp_end_block(&f);
+    return rp_draw(&f, out_dir, "layers", 0, drawn);
 }
 
 /* ---- accuracy --------------------------------------------------------------------------------------------------- */
 
 rm_status rp_fig_accuracy(const char *out_dir, const rp_result *r, bool *drawn)
 {
-    figure f = { 0 };
+    rp_plot f = { 0 };
     double least = INFINITY, most = 0, last = 0, target = rp_real(r->row, "target_top1");
     size_t i;
     json_t *epoch;
@@ -298,21 +252,21 @@ rm_status rp_fig_accuracy(const char *out_dir, const rp_result *r, bool *drawn)
         most = fmax(most, top1);
     }
     if (!isfinite(least)) {
-        rm_str_free(&f.data);
+        rp_plot_free(&f);
         return RM_OK;
     }
-    plot(&f, "using 1:2 with linespoints pt 7 ps 0.9 lw 2 lc rgb '" RP_BLUE "' title 'measured, after each epoch'");
-    end_block(&f);
+    rp_series(&f, "using 1:2 with linespoints pt 7 ps 0.9 lw 2 lc rgb '" RP_BLUE "' title 'measured, after each epoch'");
+    rp_end_block(&f);
     if (target > 0) {
         least = fmin(least, target);
         most = fmax(most, target);
         rm_str_addf(&f.data, "0 %.17g\n%.17g %.17g\n", target, 1.04 * last / unit, target);
-        plot(&f, "using 1:2 with lines lw 1.8 dt 2 lc rgb '" RP_ORANGE "' title 'target %g %%'", target);
-        end_block(&f);
+        rp_series(&f, "using 1:2 with lines lw 1.8 dt 2 lc rgb '" RP_ORANGE "' title 'target %g %%'", target);
+        rp_end_block(&f);
     }
     double low = fmax(0, 10 * floor((least - 3) / 10)), high = fmin(100, 10 * ceil((most + 3) / 10));
-    say(&f, "set xlabel 'time since the start, evaluation included (%s)'\nset ylabel 'top-1 accuracy on the validation images (%%)'\n"
+    rp_say(&f, "set xlabel 'time since the start, evaluation included (%s)'\nset ylabel 'top-1 accuracy on the validation images (%%)'\n"
             "set xrange [0:%.17g]\nset yrange [%g:%g]\nset key bottom right\n",
         unit == 1 ? "s" : unit == 60 ? "min" : "h", 1.04 * last / unit, low, high);
-    return draw(&f, out_dir, "accuracy", drawn);
+    return rp_draw(&f, out_dir, "accuracy", 0, drawn);
 }

@@ -14,6 +14,27 @@ rm_status rp_fig_layers(const char *out_dir, const rp_result *r, bool *drawn) RM
 /* "accuracy": top-1 against time since the start, evaluation included, with the target. */
 rm_status rp_fig_accuracy(const char *out_dir, const rp_result *r, bool *drawn) RM_CHECKED;
 
+/* Bars by N. Loss: the ideal step and the terms of the loss on it, negative ones below zero, with the median step as a mark.
+ * Budget: the terms of the step. What was not measured is pale and says its origin below the bar. */
+rm_status rp_fig_loss(const char *out_dir, const char *name, const rp_result *r, size_t n, bool *drawn) RM_CHECKED;
+rm_status rp_fig_budget(const char *out_dir, const char *name, const rp_result *r, size_t n, bool *drawn) RM_CHECKED;
+/* The ideal step of a row in s: one device's with the same batch, collectives off; NaN when the row has no baseline. */
+double rp_ideal_step(const json_t *row);
+
+/* Split by split, in the order given, from the top: step time, exposed communication and its cost. r: (n) with a step time. */
+rm_status rp_fig_splits(const char *out_dir, const char *name, const rp_result *const *r, size_t n, bool *drawn) RM_CHECKED;
+/* Lanes of one step with its buckets, one panel a row on a common axis; rows without a "gantt" are left out. titles: (n) */
+rm_status rp_fig_gantt(const char *out_dir, const char *name, const rp_result *const *r, const char *const *titles, size_t n, bool *drawn) RM_CHECKED;
+/* A split's name for a figure or a table: "107,160", "8,16,…,160 (20 ends)". */
+typedef struct rp_short { char text[64]; } rp_short;
+rp_short rp_short_split(const char *split);
+
+/* One operation of bench comm over sizes: points by size, and its fit or NULL. */
+typedef struct rp_curve { const rp_result **point; size_t n; const rp_result *fit; char title[128]; } rp_curve;
+enum { RP_MOST_CURVES = 6 }; /* in one figure: colours end */
+/* Time (or bus bandwidth) against size, both logarithmic: points with their MAD, the fit as a line. */
+rm_status rp_fig_comm(const char *out_dir, const char *name, const rp_curve *curve, size_t n, bool bandwidth, bool *drawn) RM_CHECKED;
+
 /* Passes of a layer row; `pass` as stored, title and colour for people. Ends with pass NULL. rp_pass_of() gives the index. */
 typedef struct rp_pass { const char *pass, *title, *colour; } rp_pass;
 extern const rp_pass rp_passes[];

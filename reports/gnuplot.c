@@ -24,9 +24,9 @@ void rp_escape_gnuplot(rm_strbuf *out, const char *text)
     }
 }
 
-static const char preamble[] =
-    "set encoding utf8\n"
-    "set terminal svg size 800,450 dynamic enhanced font 'DejaVu Sans,Arial,Helvetica,sans-serif,14' background '#ffffff' linewidth 1.2\n"
+static const char preamble[] = /* folder, width, height */
+    "cd '%s'\nset encoding utf8\n"
+    "set terminal svg size %d,%d dynamic enhanced font 'DejaVu Sans,Arial,Helvetica,sans-serif,14' background '#ffffff' linewidth 1.2\n"
     "set border 3 lc rgb '#8a929a'\nset tics nomirror out textcolor rgb '#3a4149'\n"
     "set grid ytics lc rgb '#e1e5e9' lt 1 lw 0.7\nset key tmargin left horizontal maxcols 2 reverse Left samplen 2.5 spacing 1.2 width 2 textcolor rgb '#3a4149'\n"
     "set xlabel textcolor rgb '#3a4149'\nset ylabel textcolor rgb '#3a4149'\nset bars 0.7\nset output 'figure.svg'\n";
@@ -114,7 +114,7 @@ static void remove_folder(const char *dir)
     rmdir(dir);
 }
 
-rm_status rp_gnuplot(const char *out_dir, const char *name, const rm_strbuf *script, const rm_strbuf *data)
+rm_status rp_gnuplot(const char *out_dir, const char *name, int height, const rm_strbuf *script, const rm_strbuf *data)
 {
     if (script->failed || data->failed) return rm_fail(RM_E_NOMEM, "out of memory for the figure %s", name);
     char dir[160], head[sizeof preamble + 256];
@@ -122,7 +122,7 @@ rm_status rp_gnuplot(const char *out_dir, const char *name, const rm_strbuf *scr
     if (!tmp || !*tmp || strlen(tmp) > 100 || strpbrk(tmp, "'\"\\\n")) tmp = "/tmp";
     snprintf(dir, sizeof dir, "%s/ringmark-plot-XXXXXX", tmp);
     if (!mkdtemp(dir)) return rm_fail_errno("cannot make a temporary folder %s for gnuplot", dir);
-    snprintf(head, sizeof head, "cd '%s'\n%s", dir, preamble);
+    snprintf(head, sizeof head, preamble, dir, RP_WIDTH, height ? height : RP_HEIGHT);
     rm_status st = write_file(dir, "script", head, script);
     if (st == RM_OK) st = write_file(dir, "data", "", data);
     if (st == RM_OK) st = run(dir);

@@ -194,6 +194,8 @@ double rp_baseline(const json_t *row)
     return isnan(v) ? rp_real(row, "baseline") : v;
 }
 
+bool rp_measured(const rp_result *r) { return !strcmp(r->origin, "measured"); }
+
 const char *rp_origin(const rp_result *r) { return strcmp(r->origin, "not_measured") ? r->origin : "not\u00a0measured"; }
 
 rp_number rp_num(double v, int digits)

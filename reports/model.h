@@ -50,6 +50,7 @@ const char *rp_setting(const rp_result *r, const char *name, const char *fallbac
 const char *rp_reproduce(const rp_result *r);
 /* X(1) with collectives switched off, images/s; NaN when the row has none. */
 double rp_baseline(const json_t *row);
+bool rp_measured(const rp_result *r);
 /* The origin as words ("not measured"). */
 const char *rp_origin(const rp_result *r);
 /* Any JSON value as one line of text. */

@@ -78,7 +78,9 @@ out:
 /* Figures of an earlier report that this one does not draw must not lie beside it. */
 static void remove_old_figures(const char *dir)
 {
-    static const char *const name[] = { "throughput", "throughput-strong", "steps", "steps-strong", "layers", "accuracy" };
+    static const char *const name[] = { "throughput", "throughput-strong", "loss", "loss-strong", "budget", "budget-strong", "gantt", "gantt-strong", "steps", "steps-strong",
+                                        "splits", "splits-2", "splits-3", "splits-4", "splits-gantt", "splits-gantt-2", "splits-gantt-3", "splits-gantt-4",
+                                        "comm-time", "comm-bandwidth", "layers", "accuracy" };
     for (size_t i = 0; i < RM_COUNT(name); i++) {
         rm_strbuf path = { 0 };
         rm_str_addf(&path, "%s/%s.svg", dir, name[i]);
@@ -93,6 +95,8 @@ static rm_status one_store(rp_context *c)
 {
     rp_section_summary(c);
     RM_TRY(rp_section_scaling(c));
+    RM_TRY(rp_section_splits(c));
+    RM_TRY(rp_section_comm(c));
     RM_TRY(rp_section_training(c));
     RM_TRY(rp_section_layers(c));
     rp_section_others(c);

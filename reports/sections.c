@@ -1,4 +1,5 @@
 /* What the sections share, and the short ones: summary, environment, other results, runs. */
+#include "reports/figures.h"
 #include "reports/sections.h"
 #include <math.h>
 #include <stdio.h>
@@ -24,6 +25,54 @@ void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int
     if (!own && !all) return;
     snprintf(line, sizeof line, "%s: %s. ", own ? path : r->key, own ? own : all);
     if (!why->text.text || !strstr(why->text.text, line)) rm_str_add(&why->text, line);
+}
+
+void rp_between(rp_doc *d, const rp_result *r, const char *path, const char *low, const char *high, double scale, int digits, rp_why *why)
+{
+    double v = rp_real(r->row, path), a = rp_real(r->row, low), b = rp_real(r->row, high);
+    if (isnan(v) || isnan(a) || isnan(b)) rp_value(d, r, path, scale, digits, why);
+    else rp_cell(d, "%s (%s to %s)", rp_num(v * scale, digits).text, rp_num(a * scale, digits).text, rp_num(b * scale, digits).text);
+}
+
+void rp_origin_cell(rp_doc *d, const rp_result *r)
+{
+    const char *injected = rp_string(r->row, "injected");
+    bool disturbed = injected && *injected;
+    rp_cell(d, "%s%s%s%s%s", rp_origin(r), json_is_true(rp_at(r->row, "oversubscribed")) ? ", oversubscribed" : "", disturbed ? ", injected: " : "",
+            disturbed ? injected : "", r->correct ? "" : ", WRONG: not to be used");
+}
+
+void rp_head_cells(rp_doc *d, const rp_result *r)
+{
+    rp_row(d, rp_style_of(r->origin, r->correct));
+    rp_cell(d, "%s", rp_num(rp_real(r->row, "ranks"), 6).text);
+    rp_origin_cell(d, r);
+}
+
+void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *path, const char *caption)
+{
+    static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Rank", true }, { "Host", false }, { "Own time (ms)", true }, { "Wait for others (ms)", true },
+                                        { "Last of all (% of steps)", true } };
+    enum { MOST_OPEN = 16 };
+    size_t rows = 0, k;
+    json_t *rank;
+    for (size_t i = 0; i < n; i++) rows += json_array_size(rp_at(r[i]->row, path));
+    if (!rows) return;
+    if (rows > MOST_OPEN) rp_fold(d, "%s: %zu rows", caption, rows);
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", caption);
+    for (size_t i = 0; i < n; i++)
+        json_array_foreach(rp_at(r[i]->row, path), k, rank) {
+            const char *host = rp_string(rank, "host");
+            rp_head_cells(d, r[i]);
+            rp_cell(d, "%s", rp_num(rp_real(rank, "rank"), 6).text);
+            rp_cell(d, "%s", host ? host : "–");
+            rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "own_s"), 4).text);
+            rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "wait_s"), 3).text);
+            rp_cell(d, "%s", rp_num(100 * rp_real(rank, "late_share"), 3).text);
+        }
+    if (rows > MOST_OPEN) rp_fold_end(d);
+    rp_text(d, "Own time is the step less exposed communication; wait is the rank's all-reduce time beyond the transfer. A straggler has the longest own time, "
+               "waits least and is last most often; ranks that are alike share the last place.");
 }
 
 void rp_reasons(rp_doc *d, rp_why *why)
@@ -52,7 +101,8 @@ static const rp_result *with_ranks(const rp_result *r, size_t n, bool largest)
     const rp_result *best = NULL;
     for (size_t i = 0; i < n; i++) {
         double ranks = rp_real(r[i].row, "ranks");
-        if (strcmp(r[i].origin, "measured") || !r[i].correct || !(rp_real(r[i].row, "images_per_s") > 0)) continue;
+        const char *injected = rp_string(r[i].row, "injected");
+        if (!rp_measured(&r[i]) || !r[i].correct || (injected && *injected) || !(rp_real(r[i].row, "images_per_s") > 0)) continue;
         if (!best || (largest ? ranks > rp_real(best->row, "ranks") : ranks < rp_real(best->row, "ranks"))) best = &r[i];
     }
     return best;
@@ -111,6 +161,21 @@ static void sentence_training(rm_strbuf *s, rp_doc *d, const rp_result *r)
     }
 }
 
+/* Only what was measured, as everywhere in the summary. */
+static void sentence_split(rm_strbuf *s, rp_doc *d, const rp_result *r)
+{
+    double ranks = rp_real(r->row, "ranks");
+    const char *split = rp_string(r->row, "split");
+    rp_short name = rp_short_split(split ? split : r->key);
+    rp_number step = rp_num(1e3 * rp_real(r->row, "step_s.median"), 4);
+    const char *doubt = json_is_true(rp_at(r->row, "distinguishable")) ? "" : ", not distinguishable from the next";
+    rm_str_addf(s, "The best all-reduce split on %g ranks is %s with %s ms a step%s. ", ranks, name.text, step.text, doubt);
+    rp_row(d, RP_MEASURED);
+    rp_cell(d, "Best split, N = %g", ranks);
+    rp_cell(d, "%s", name.text);
+    rp_cell(d, "measured, %s ms a step%s", step.text, doubt);
+}
+
 void rp_section_summary(rp_context *c)
 {
     static const rp_column tile[] = { { "Result", false }, { "Value", true }, { "Origin", false } };
@@ -119,7 +184,10 @@ void rp_section_summary(rp_context *c)
     const rp_result *scaling = rp_newest(c->data, "scaling", rp_is_weak, &n), *train = rp_newest(c->data, "train", NULL, &n_train);
     if (!scaling) scaling = rp_newest(c->data, "scaling", rp_is_strong, &n), strong = scaling != NULL;
     const rp_result *one = with_ranks(scaling, n, false), *most = with_ranks(scaling, n, true);
-    const rp_result *any = one ? one : train ? train : c->data->n_results ? c->data->result : NULL;
+    const rp_result *split = rp_newest(c->data, "split-sweep", NULL, &n);
+    split = rp_best_split(split, n);
+    if (split && !rp_measured(split)) split = NULL;
+    const rp_result *any = one ? one : split ? split : train ? train : c->data->n_results ? c->data->result : NULL;
     if (!any) {
         rp_lead(c->doc, "The store holds no results yet.");
         rp_text(c->doc, "Measure something first, for example with the command below, and render the report again.");
@@ -136,8 +204,9 @@ void rp_section_summary(rp_context *c)
                 rp_fact(any->run->environment, "cores_available", cores, sizeof cores), rp_setting(any, "device", "auto", device, sizeof device),
                 dtype[0] ? ", " : "", dtype, px[0] ? ", " : "", px, px[0] ? " px" : "");
     if (one && most) sentence_scaling(&s, &tiles, one, most, strong);
+    if (split) sentence_split(&s, &tiles, split);
     if (train) sentence_training(&s, &tiles, train);
-    if (!one && !train) rm_str_add(&s, "neither a sweep nor a training run is in the store; what there is follows.");
+    if (!one && !split && !train) rm_str_add(&s, "the store holds no measured sweep and no training run; what there is follows.");
     if (s.failed || tiles.failed) c->doc->failed = true;
     else rp_lead(c->doc, "%s", s.text);
     if (tiles.n && tiles.block[0].table.rows) rp_doc_append(c->doc, &tiles);
@@ -251,7 +320,7 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
 
 void rp_section_others(rp_context *c)
 {
-    static const char *const own[] = { "scaling", "train", "layers" };
+    static const char *const own[] = { "scaling", "split-sweep", "comm", "train", "layers" };
     bool heading = false;
     for (size_t i = 0; i < c->data->n_results; i++) {
         const rp_result *r = &c->data->result[i];

@@ -14,6 +14,9 @@ typedef struct rp_context {
 
 void      rp_section_summary(rp_context *c);
 rm_status rp_section_scaling(rp_context *c) RM_CHECKED; /* weak and strong, each if there is one */
+rm_status rp_scaling_loss(rp_context *c, const rp_result *r, size_t n, bool strong) RM_CHECKED; /* part of the above: why it falls short */
+rm_status rp_section_splits(rp_context *c) RM_CHECKED;  /* the newest sweep of each configuration */
+rm_status rp_section_comm(rp_context *c) RM_CHECKED;
 rm_status rp_section_training(rp_context *c) RM_CHECKED;
 rm_status rp_section_layers(rp_context *c) RM_CHECKED;
 void      rp_section_others(rp_context *c);             /* results of every other command, as generic tables */
@@ -28,7 +31,19 @@ rm_status rp_add_figure(rp_context *c, rm_status drawn_status, bool drawn, const
 /* Cells. A value that is null shows "–"; its reason is kept in `why` and printed once under the table by rp_reasons(). */
 typedef struct rp_why { rm_strbuf text; } rp_why;
 void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int digits, rp_why *why);
+/* "12.3 (11.9 to 12.8)": the value at `path` with the ends of its interval at `low` and `high`, which may be absent. */
+void rp_between(rp_doc *d, const rp_result *r, const char *path, const char *low, const char *high, double scale, int digits, rp_why *why);
 void rp_reasons(rp_doc *d, rp_why *why);
+/* "measured", "emulated, oversubscribed", "measured, WRONG: not to be used": how every table says where a row is from. */
+void rp_origin_cell(rp_doc *d, const rp_result *r);
+void rp_head_cells(rp_doc *d, const rp_result *r); /* begins a row: N, origin */
+
+/* Rank by rank, who was late and who waited: rows of the arrays at `path` ({rank, host, own_s, wait_s, late_share}) of r: (n).
+ * Nothing when none of them has one. */
+void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *path, const char *caption);
+
+/* The row marked best, else the fastest that is correct; NULL when none has a step time. */
+const rp_result *rp_best_split(const rp_result *r, size_t n);
 
 bool rp_is_weak(const rp_result *r);
 bool rp_is_strong(const rp_result *r);

@@ -13,6 +13,7 @@
 #include "reports/doc.h"
 #include "reports/figures.h"
 #include "reports/gnuplot.h"
+#include "reports/model.h"
 #include "reports/reports.h"
 #include <fcntl.h>
 #include <math.h>
@@ -187,6 +188,187 @@ static void make_other(char path[512])
     rm_store_close(s);
 }
 
+/* ---- fixture: data parallel ------------------------------------------------------------------------------------- */
+
+/* A made-up step: backward makes 161 gradients of one size evenly, a bucket goes out when its last one is ready and the channel
+ * is free. It gives the sweep rows that hang together, so that the pictures look like ones. */
+enum { GRADIENTS = 161, MOST_BUCKETS = GRADIENTS };
+typedef struct net { int ranks; const char *origin; double forward, backward, update, alpha, beta; } net; /* seconds; beta: of all gradients */
+
+static int ends_of(const char *split, int end[MOST_BUCKETS])
+{
+    int n = 0, parts = 0;
+    if (!strcmp(split, "per-layer")) parts = GRADIENTS;
+    else if (!strcmp(split, "single")) parts = 1;
+    else if (!strcmp(split, "bytes:25M") || !strcmp(split, "ddp")) parts = 4;
+    else if (sscanf(split, "equal:%d", &parts) != 1) parts = 0;
+    for (int k = 1; k <= parts; k++) end[n++] = GRADIENTS * k / parts - 1;
+    for (const char *p = split; !parts && p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) end[n++] = atoi(p);
+    return n;
+}
+
+static json_t *ranks_detail(const net *w, double step)
+{
+    json_t *detail = json_array();
+    for (int k = 0; k < w->ranks; k++) {
+        bool late = k == w->ranks - 1;
+        json_array_append_new(detail, json_pack("{s:i, s:s, s:f, s:f, s:f}", "rank", k, "host", k < w->ranks / 2 ? "host<a>" : "host-b", "own_s", step * (late ? 0.97 : 0.9),
+                                                "wait_s", step * (late ? 0.001 : 0.05), "late_share", late ? 0.84 : 0.16 / (w->ranks - 1)));
+    }
+    return detail;
+}
+
+static json_t *gantt(const net *w, const int *end, int n, double *isolated, double *exposed)
+{
+    json_t *buckets = json_array();
+    double free_at = 0, back = w->forward + w->backward;
+    *isolated = 0;
+    for (int k = 0; k < n; k++) {
+        int first = k ? end[k - 1] + 1 : 0;
+        double ready = w->forward + w->backward * (end[k] + 1) / GRADIENTS, start = fmax(ready, free_at), t = w->alpha + w->beta * (end[k] + 1 - first) / GRADIENTS;
+        free_at = start + t;
+        *isolated += t;
+        json_array_append_new(buckets, json_pack("{s:i, s:i, s:i, s:f, s:f, s:f}", "first", first, "last", end[k], "bytes", 635000 * (end[k] + 1 - first), "ready_s", ready, "start_s",
+                                                 start, "end_s", free_at));
+    }
+    *exposed = fmax(0, free_at - back);
+    return json_pack("{s:f, s:f, s:f, s:o}", "forward_end_s", w->forward, "backward_end_s", back, "step_s", fmax(back, free_at) + w->update, "buckets", buckets);
+}
+
+static double step_of(const net *w, const char *split)
+{
+    int end[MOST_BUCKETS], n = ends_of(split, end);
+    double isolated, exposed;
+    json_decref(gantt(w, end, n, &isolated, &exposed));
+    return w->forward + w->backward + w->update + exposed + 0.01 * isolated;
+}
+
+static void put_split(rm_store *s, int64_t run, const net *w, const char *split, const char *best, const char *next)
+{
+    int end[MOST_BUCKETS], n = ends_of(split, end);
+    double isolated, exposed, off = w->forward + w->backward + w->update;
+    json_t *lanes = gantt(w, end, n, &isolated, &exposed);
+    double step = off + exposed + 0.01 * isolated, more = step - step_of(w, best), noise = 0.016 * (w->forward + w->backward), ahead = step_of(w, next) - step_of(w, best);
+    double bound = off + fmax(w->alpha, w->beta - w->backward);
+    rm_strbuf shares = { 0 };
+    for (int k = 0; k < n; k++) rm_str_addf(&shares, "%s%.2f", k ? "/" : "", 100.0 * (end[k] - (k ? end[k - 1] : -1)) / GRADIENTS);
+    rm_str_add(&shares, " %");
+    json_t *row = json_pack("{s:s, s:i, s:i, s:s, s:i, s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:i}", "split", split, "buckets", n, "bytes", 102228128, "shares", shares.text, "ranks",
+                            w->ranks, "origin", w->origin, "device", "cpu", "dtype", "fp32", "wire", "fp32", "px", 64, "batch_per_device", 32, "comm_library", "Fixture MPI <1>", "threads", 1);
+    json_t *times = json_pack("{s:i, s:{s:f, s:f, s:i}, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:{s:f}, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "rounds", 25, "step_s", "median", step, "mad",
+                              noise, "samples", 25, "step_s_low", step - noise, "step_s_high", step + noise, "images_per_s", 32 * w->ranks / step, "off_step_s", off,
+                              "barrier_step_s", off * 1.01, "backward_s", w->backward, "update_s", w->update, "isolated_s", "median", isolated, "comm_cost_s", step - off,
+                              "comm_cost_s_low", step - off - noise, "comm_cost_s_high", step - off + noise, "comm_cost_barrier_s", step - off * 1.01, "eta_eff",
+                              1 - (step - off) / isolated, "comm_s", isolated * 1.1, "exposed_comm_s", exposed);
+    json_t *rest = json_pack("{s:f, s:f, s:n, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, s:b, s:b, s:o}", "overlap_geom", 1 - exposed / (isolated * 1.1), "exposed_comm_share",
+                             exposed / step, "blocking_comm_s", "blocking_comm_s_reason", "no trace was kept", "xfer_s", isolated, "skew_share", 0.09, "slowdown", 0.03, "bound_s", bound,
+                             "bound_gap_share", (step - bound) / isolated, "comm_cpu_share", 0.05, "regime", isolated <= w->backward ? "hidden-able" : "communication-bound",
+                             "comm_to_backward", isolated / w->backward, "best", !strcmp(split, best), "distinguishable", (strcmp(split, best) ? more : ahead) > noise, "reproduce",
+                             json_sprintf("bench split-sweep --gpus %d --splits '%s'", w->ranks, split));
+    json_object_update(row, times);
+    json_object_update(row, rest);
+    json_object_set_new(row, "difference_to_best_s", json_pack("{s:f, s:f, s:f}", "median", more, "low", more - noise, "high", more + noise));
+    json_object_set_new(row, "gantt", lanes);
+    json_object_set_new(row, "ranks_detail", ranks_detail(w, step));
+    if (!strcmp(split, best)) json_object_set_new(row, "next_best", json_string(next));
+    json_decref(times);
+    json_decref(rest);
+    rm_str_free(&shares);
+    put(s, run, split, w->origin, true, row, step, 25);
+}
+
+static const net two_hosts = { 2, "measured", 0.07, 0.14, 0.012, 0.0025, 0.07 }, ghosts = { 16, "emulated", 0.07, 0.14, 0.012, 0.0025, 0.21 };
+
+static void put_sweep(rm_store *s, const net *w, const char *line, const char *config)
+{
+    static const char *const split[] = { "single", "107,160", "equal:2", "equal:4", "equal:8", "equal:40", "ddp", "per-layer",
+                                         "7,15,23,31,39,47,55,63,71,79,87,95,103,111,119,127,135,143,151,160" };
+    const char *best = split[0], *next = NULL;
+    int64_t run = begin(s, "split-sweep", line, config, "Fixture CPU");
+    for (size_t i = 1; i < RM_COUNT(split); i++)
+        if (step_of(w, split[i]) < step_of(w, best)) best = split[i];
+    for (size_t i = 0; i < RM_COUNT(split); i++)
+        if (split[i] != best && (!next || step_of(w, split[i]) < step_of(w, next))) next = split[i];
+    for (size_t i = 0; i < RM_COUNT(split); i++) put_split(s, run, w, split[i], best, next);
+    put(s, run, "bytes:1", "not_measured", true, json("{\"split\": \"bytes:1\", \"ranks\": 2, \"origin\": \"not_measured\", \"step_s\": null, \"reason\": \"the sweep <ended> before it\"}"), 1, 0);
+    put(s, run, "equal:3", w->origin, false, json("{\"split\": \"equal:3\", \"ranks\": 2, \"buckets\": 3, \"step_s\": {\"median\": 0.001}}"), 1, 0);
+    assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
+}
+
+static void put_comm(rm_store *s, int ranks)
+{
+    static const char *const op[] = { "all-reduce", "broadcast" };
+    int64_t run = begin(s, "comm", "bench comm --gpus 2", ranks == 2 ? "{\"gpus\": 2}" : "{\"gpus\": 4}", "Fixture CPU");
+    for (size_t k = 0; k < RM_COUNT(op); k++) {
+        double factor = k ? 1 : 2.0 * (ranks - 1) / ranks;
+        json_t *cost = json_array();
+        for (long bytes = 8; bytes <= 256L << 20; bytes *= 2) {
+            double t = 12e-6 * ranks + (double)bytes * factor / (bytes > 32768 ? 1.1e9 : 2.5e9), seen = t * (bytes % 3 == 1 ? 1.04 : 0.97);
+            char key[64];
+            snprintf(key, sizeof key, "%s %ld", op[k], bytes);
+            json_array_append_new(cost, json_pack("[I, I]", (json_int_t)bytes, (json_int_t)(t * 1e9)));
+            put(s, run, key, "measured", bytes != 1024 || k, json_pack("{s:s, s:I, s:I, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:{s:f, s:f, s:i}, s:f, s:f, s:f, s:i}", "op", op[k],
+                "bytes", (json_int_t)bytes, "count", (json_int_t)bytes / 4, "dtype", "float", "redop", k ? "none" : "sum", "root", k ? 0 : -1, "ranks", ranks, "hosts", 2, "origin",
+                "measured", "comm_library", "Fixture MPI <1>", "iterations", 20, "time_s", "median", seen, "mad", seen * 0.03, "samples", 20, "latency_s", seen, "algbw_bytes_per_s",
+                (double)bytes / seen, "busbw_bytes_per_s", factor * (double)bytes / seen, "wrong", bytes != 1024 || k ? 0 : 7), 1, 0);
+        }
+        put(s, run, k ? "fit broadcast" : "fit all-reduce", "measured", true, json_pack("{s:s, s:s, s:i, s:o, s:f, s:f, s:f}", "kind", "fit", "op", op[k], "ranks", ranks, "cost", cost,
+            "alpha_s", 24e-6, "beta_s_per_byte", 1 / 1.1e9, "fit_error_share", 0.083), 1, 0);
+    }
+    assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
+}
+
+/* A sweep over devices with what the twins, the lanes and the attribution say; 8 and 16 emulated, 32 projected. */
+static json_t *parallel_row(int n, const char *origin, double ideal)
+{
+    double input = n > 1 ? -0.02 * ideal : 0, slow = n > 1 ? 0.06 * ideal : 0, transfer = n > 1 ? 0.02 * n * ideal / (1 + 0.05 * n) : 0, straggler = n > 1 ? 0.03 * ideal : 0, other = 0.012 * ideal;
+    double loss = n > 1 ? input + slow + transfer + straggler + other : 0, step = ideal + loss;
+    net w = { n, origin, 0.3 * step, 0.5 * step, 0.05 * step, 0.0004, 0.4 * step };
+    int end[MOST_BUCKETS], buckets = ends_of("107,160", end);
+    double isolated, exposed;
+    json_t *row = scaling_row(n, origin, 32 * n / step, step, ideal / step);
+    json_object_update_new(row, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:i, s:s, s:s}", "baseline_images_per_s", 32 / ideal, "baseline_self_images_per_s", 31.8 / ideal,
+                                          "comm_s", 0.4 * step, "comm_cost_s_low", 0.11 * step, "comm_cost_s_high", 0.13 * step, "comm_cost_barrier_s", 0.1 * step, "comm_cpu_share", 0.04,
+                                          "split", "107,160", "buckets", buckets, "wire", "fp32", "injected", ""));
+    json_object_del(row, "baseline");
+    if (n == 1) return row;
+    json_object_set_new(row, "gantt", gantt(&w, end, buckets, &isolated, &exposed));
+    json_object_set_new(row, "isolated_s", json_pack("{s:f}", "median", isolated));
+    json_object_set_new(row, "stragglers", ranks_detail(&w, step));
+    json_object_set_new(row, "slowdown", json_null());
+    json_object_set_new(row, "slowdown_reason", json_string("ghost ranks compute nothing"));
+    json_object_set_new(row, "loss_attribution_s", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "loss", loss, "input", input, "compute_slowdown", slow, "exposed_transfer", transfer,
+                                                            "straggler", straggler, "unexplained", other));
+    return row;
+}
+
+static void put_parallel(rm_store *s, const char *injected)
+{
+    static const struct { int n; const char *origin; } at[] = { { 1, "measured" }, { 2, "measured" }, { 4, "measured" }, { 8, "emulated" }, { 16, "emulated" }, { 32, "projected" } };
+    int64_t run = begin(s, "scaling", "bench scaling --gpus 1,2,4,8,16,32", injected ? "{\"inject\": 1}" : "{}", "Fixture CPU");
+    for (size_t i = 0; i < RM_COUNT(at); i++) {
+        char key[16];
+        json_t *row = parallel_row(at[i].n, at[i].origin, 0.216);
+        snprintf(key, sizeof key, "n=%d", at[i].n);
+        if (injected && at[i].n > 1) json_object_set_new(row, "injected", json_string(injected));
+        put(s, run, key, at[i].origin, true, row, rp_real(row, "step_s.median"), strcmp(at[i].origin, "measured") ? 0 : 60);
+    }
+    assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
+}
+
+static void make_parallel(char path[512])
+{
+    rm_store *s = create("parallel.db", path);
+    put_comm(s, 2);
+    put_comm(s, 2); /* again: only the newer one counts */
+    put_comm(s, 4);
+    put_sweep(s, &ghosts, "bench split-sweep --ghost --gpus 16", "{\"gpus\": 16}");
+    put_sweep(s, &two_hosts, "bench split-sweep --gpus 2", "{\"gpus\": 2}");
+    put_sweep(s, &two_hosts, HOSTILE, "{\"gpus\": 2}");
+    put_parallel(s, NULL);
+    rm_store_close(s);
+}
+
 /* ---- helpers ---------------------------------------------------------------------------------------------------- */
 
 static char *read_all(const char *folder, const char *name)
@@ -321,6 +503,10 @@ static void test_figures(void **state)
         { "throughput-strong.svg", { "training throughput (images/s)", "ideal", "devices (N)" } },
         { "steps-strong.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
         { "steps.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
+        { "loss.svg", { "ideal step", "the loss alone (ms)", "projected" } },
+        { "loss-strong.svg", { "ideal step", "unexplained", "N = 2" } },
+        { "budget.svg", { "time in one step (ms)", "exposed communication", "projected" } },
+        { "budget-strong.svg", { "time in one step (ms)", "input stall", "N = 2" } },
         { "layers.svg", { "time in one step (ms)", "layer4", "reorders" } },
         { "accuracy.svg", { "top-1 accuracy", "target 85 %", "(s)" } },
     };
@@ -488,13 +674,13 @@ static void test_gnuplot_escapes(void **state)
     rm_str_add(&script, "set title \"");
     rp_escape_gnuplot(&script, "a_b {x} ^2 @ & <t> \\n \"q\" `touch /tmp/never` %d");
     rm_str_add(&script, "\"\nplot x\n");
-    assert_int_equal(rp_gnuplot(out, "escape", &script, &data), RM_OK);
+    assert_int_equal(rp_gnuplot(out, "escape", 0, &script, &data), RM_OK);
     char *svg = read_all(out, "escape.svg");
     has(svg, "a_b {x} ^2 @ &amp; &lt;t> \\n \"q\" 'touch /tmp/never' %d");
     free(svg);
     rm_str_free(&script);
     rm_str_add(&script, "plot nonsense(\n");
-    assert_int_equal(rp_gnuplot(out, "broken", &script, &data), RM_E_IO);
+    assert_int_equal(rp_gnuplot(out, "broken", 0, &script, &data), RM_E_IO);
     has(rm_last_error(), "gnuplot failed");
     rm_str_free(&script);
     rm_str_free(&s);
@@ -535,6 +721,12 @@ static int show(const char *folder)
     make_other(b);
     snprintf(out, sizeof out, "%s/report", dir);
     rm_status st = render(a, NULL, out);
+    if (st == RM_OK) {
+        char parallel[512];
+        make_parallel(parallel);
+        snprintf(out, sizeof out, "%s/parallel", dir);
+        st = render(parallel, NULL, out);
+    }
     if (st == RM_OK) {
         snprintf(out, sizeof out, "%s/compare", dir);
         st = render(a, b, out);
