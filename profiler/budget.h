@@ -8,7 +8,7 @@
 #include "profiler/interval.h"
 
 /* The classes of one rank's step. Made normal and clipped to the window by rm_budget_of(). */
-typedef struct rm_classes { rm_intervals compute, comm, copy, input, host; } rm_classes;
+typedef struct rm_classes { rm_intervals compute, comm, copy, input, host, taken[2]; } rm_classes; /* taken: scratch */
 void      rm_classes_free(rm_classes *c);
 void      rm_classes_clear(rm_classes *c);
 
