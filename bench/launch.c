@@ -329,8 +329,8 @@ rm_status bench_launch(const bench_launch_config *cfg, json_t **out)
     if (st == RM_OK || st == RM_E_PARTIAL) {
         const rm_status read = read_result(l, &result);
         if (st == RM_OK) st = read;
-        *out = result;
-    }
+    } else if (l->result_path[0]) result = json_load_file(l->result_path, 0, NULL); /* what rank 0 had until then, if it left it */
+    *out = result;
     launch_free(l);
     return st;
 }

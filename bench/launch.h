@@ -24,9 +24,9 @@ typedef struct bench_launch_config {
     const char *program;         /* NULL: this program */
 } bench_launch_config;
 
-/* Runs the ranks to their end. *out is what rank 0 left with bench_launch_leave_result(), a new reference; set with RM_OK and
- * RM_E_PARTIAL, and NULL with no_result. Otherwise the status has the ranks' own exit code, and the cause is the first rank's
- * last line, or which rank was killed by which signal (RM_E_PEER). RM_E_UNSUPPORTED: no launcher of this MPI is installed. */
+/* Runs the ranks to their end. *out is what rank 0 left with bench_launch_leave_result(), a new reference, whatever the status; NULL when
+ * it left nothing, and with no_result. A failure has the ranks' own exit code, and its cause is the first rank's last line, or
+ * which rank was killed by which signal (RM_E_PEER). RM_E_UNSUPPORTED: no launcher of this MPI is installed. */
 rm_status bench_launch(const bench_launch_config *cfg, json_t **out) RM_CHECKED;
 /* Rank 0: leaves its result in the file named by --rank-result. */
 rm_status bench_launch_leave_result(const char *path, const json_t *result) RM_CHECKED;

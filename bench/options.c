@@ -320,7 +320,7 @@ rm_status bench_options_parse(const bench_command *command, int argc, char **arg
     bool only_words = false;
     for (c.i = 0; c.i < argc; c.i++) {
         char *word = argv[c.i];
-        if (only_words || word[0] != '-' || word[1] == '\0') argv[n_words++] = word;
+        if (only_words || word[0] != '-' || word[1] == '\0' || (word[1] >= '0' && word[1] <= '9')) argv[n_words++] = word; /* -1 is a number */
         else if (strcmp(word, "--") == 0) only_words = true;
         else if (word[1] == '-') RM_TRY(take_long(&c, word));
         else RM_TRY(take_letters(&c, word));

@@ -69,10 +69,10 @@ rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool
     *out = NULL;
     if (!bench_is_rank(o) && !(n == 1 && inside)) return start_ranks(o, n, cores, out);
     json_t *result = NULL;
-    RM_TRY(body(o, &result));
-    rm_status st = RM_OK;
+    rm_status st = body(o, &result);
     if (result && o->rank_result[0]) {
-        st = bench_launch_leave_result(o->rank_result, result);
+        const rm_status left = bench_launch_leave_result(o->rank_result, result);
+        if (st == RM_OK) st = left;
         json_decref(result);
         result = NULL;
     }

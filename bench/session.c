@@ -202,7 +202,8 @@ rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json
     json_t *row = json_object_get(result, "row");
     const char *origin = json_string_value(json_object_get(row, "origin"));
     rm_status st = collect_samples(json_object_get(result, "samples"), &m);
-    if (st == RM_OK) st = rm_store_result(store, run, key, origin ? origin : "measured", true, row, m.s, m.n);
+    const bool correct = !json_integer_value(json_object_get(row, "wrong"));
+    if (st == RM_OK) st = rm_store_result(store, run, key, origin ? origin : "measured", correct, row, m.s, m.n);
     for (size_t i = 0; i < m.n; i++) free((void *)(uintptr_t)m.s[i].value);
     return st;
 }

@@ -27,7 +27,8 @@ void      bench_session_close(bench_session *s);
 enum { BENCH_MAX_LIST = 64 };
 rm_status bench_parse_list(const char *text, const char *option, int32_t *out, int32_t *out_n) RM_CHECKED;
 
-/* A result on its way: {"row": {...}, "samples": {"step_s": [...]}}. Stored under `key`; the row is handed out for printing. */
+/* A result on its way: {"row": {...}, "samples": {"step_s": [...]}}. Stored under `key`; the row is handed out for printing.
+ * A row whose "wrong" is above 0 is stored as an incorrect result. */
 json_t   *bench_samples(const double *value, size_t n);
 rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json_t *result) RM_CHECKED;
 /* One-result commands: open the store, begin a run, add, end it. */
@@ -42,7 +43,8 @@ void      bench_print_plan(const bench_session *s, const rm_engine *e);
 
 /* Runs `body` on n ranks. In a rank process (started by us or by the user's own launcher), or for n == 1 with `inside`, it
  * runs here; else n ranks of this command line are started, which come here again, and rank 0's result is read.
- * *out is a new reference on the process that reports, NULL on the other ranks. `cores`: of each rank; 0: all. */
+ * *out is a new reference on the process that reports, NULL on the other ranks; a body that fails may set it too, to what it had
+ * until then. `cores`: of each rank; 0: all. */
 typedef rm_status bench_rank_body(const bench_options *o, json_t **out);
 rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool inside, bench_rank_body *body, json_t **out) RM_CHECKED;
 /* Pins a rank that we started to its cores; does nothing elsewhere. Before the device is opened. */

@@ -1,4 +1,5 @@
 #include "model/parallel/split.h"
+#include "base/size.h"
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
@@ -39,18 +40,11 @@ static void by_limits(split *s, uint64_t first, uint64_t later)
 
 static rm_status by_bytes(const char *rest, split *s)
 {
-    static const struct { const char *suffix; double factor; } units[] = { { "", 1 },        { "K", 1e3 },     { "M", 1e6 },      { "G", 1e9 },
-                                                                           { "Ki", 1024.0 }, { "Mi", 0x1p20 }, { "Gi", 0x1p30 } };
-    char *unit = NULL;
-    const double v = isdigit((unsigned char)rest[0]) ? strtod(rest, &unit) : 0;
-    for (size_t i = 0; unit && i < RM_COUNT(units); i++) {
-        if (strcmp(unit, units[i].suffix) != 0) continue;
-        const double bytes = v * units[i].factor;
-        if (!(bytes >= 1 && bytes <= 0x1p62)) break;
-        by_limits(s, (uint64_t)bytes, (uint64_t)bytes);
-        return RM_OK;
-    }
-    return rm_fail(RM_E_ARG, "split bytes:%.40s: expected a size of at least 1 byte such as bytes:25M or bytes:25Mi", rest);
+    uint64_t bytes;
+    if (!rm_size_parse(rest, strlen(rest), &bytes))
+        return rm_fail(RM_E_ARG, "split bytes:%.40s: expected a size of at least 1 byte such as bytes:25M or bytes:25Mi", rest);
+    by_limits(s, bytes, bytes);
+    return RM_OK;
 }
 
 static rm_status ddp(const char *rest, split *s)
