@@ -54,7 +54,7 @@ static void axes(rp_plot *f, const bar *b, size_t n, bool last)
         high = fmax(high, b[i].high);
     }
     double pad = 0.06 * (high - low);
-    rp_say(f, "set xrange [-0.6:%g]\nset yrange [%.17g:%.17g]\nset xtics scale 0 font ',%d' (", (double)n - 0.4, low < 0 ? low - pad : 0, high + pad, n > 8 ? 11 : 13);
+    rp_say(f, "set xrange [-0.6:%g]\nset yrange [%.17g:%.17g]\nset xtics scale 0 font ',%d' (", (double)n - 0.4, low < 0 ? low - pad : 0, high + pad, n > 12 ? 9 : n > 8 ? 11 : 13);
     for (size_t i = 0; last && i < n; i++) {
         bool measured = rp_measured(b[i].r);
         rp_say(f, "%s\"%s%g%s%.*s%s\" %zu", i ? ", " : "", n > 12 ? "" : "N = ", rp_real(b[i].r->row, "ranks"), measured ? "" : "\\n", n > 6 ? 4 : 12,
@@ -75,13 +75,13 @@ static void bars_panel(rp_plot *f, bar *b, size_t n, const term *t, size_t first
 }
 
 static const char look[] = "set multiplot\nset lmargin at screen 0.115\nset rmargin at screen 0.72\nset xzeroaxis lt 1 lw 1 lc rgb '#3a4149'\n"
-                           "set key at screen 0.735, screen 0.97 left top vertical reverse Left invert maxcols 1\n";
+                           "set key at screen 0.735, screen 0.97 left top vertical reverse Left invert maxcols 1 font ',13'\n";
 
 enum { MOST_BARS = 32 };
 
 rm_status rp_fig_budget(const char *out_dir, const char *name, const rp_result *r, size_t n, bool *drawn)
 {
-    static const term t[] = { { "budget_s.compute", "compute", RP_BLUE },          { "budget_s.exposed_comm", "exposed communication", RP_PURPLE },
+    static const term t[] = { { "budget_s.compute", "compute", RP_BLUE },          { "budget_s.exposed_comm", "exposed comm.", RP_PURPLE },
                               { "budget_s.exposed_copy", "exposed copies", RP_AMBER }, { "budget_s.input_stall", "input stall", RP_SKY },
                               { "budget_s.host", "host", "#4d5358" },              { "budget_s.idle", "idle", "#c9ced4" } };
     bar b[MOST_BARS] = { { 0 } };

@@ -81,6 +81,7 @@ static reach reach_of(const rp_result *const *r, size_t n, const char *main, con
     for (size_t i = 0; i < n; i++)
         for (size_t p = 0; p < paths; p++) {
             double x = 1e3 * rp_real(r[i]->row, path[p]);
+            if (isnan(x)) continue;
             e.low = fmin(e.low, x);
             e.high = fmax(e.high, fmin(x, e.cap));
         }
@@ -250,7 +251,7 @@ static void compute_lane(rp_plot *f, const json_t *g, double last_end)
 
 /* Boxes of the buckets; above each a tick where its last gradient was ready, and a line from there to its start, unless there are
  * so many that they would run together. */
-static void bucket_lane(rp_plot *f, const json_t *buckets, double step)
+static void bucket_lane(rp_plot *f, const json_t *buckets, double axis_s)
 {
     size_t i, n = json_array_size(buckets);
     bool many = n > 40;
@@ -269,7 +270,7 @@ static void bucket_lane(rp_plot *f, const json_t *buckets, double step)
     size_t labels = 0;
     json_array_foreach(buckets, i, b) {
         double from = rp_real(b, "start_s"), to = rp_real(b, "end_s");
-        if (!(to - from > 0.025 * step)) continue;
+        if (!(to - from > (i < 9 ? 0.018 : 0.032) * axis_s)) continue; /* room for its number */
         rm_str_addf(&f->data, "%.17g 0.5 %zu\n", 500 * (from + to), i + 1);
         labels++;
     }
@@ -278,7 +279,7 @@ static void bucket_lane(rp_plot *f, const json_t *buckets, double step)
     rp_end_block(f);
 }
 
-static void gantt_panel(rp_plot *f, const json_t *g, const char *title)
+static void gantt_panel(rp_plot *f, const json_t *g, const char *title, double axis_s)
 {
     const json_t *buckets = rp_at(g, "buckets");
     double last_end = 0;
@@ -289,7 +290,7 @@ static void gantt_panel(rp_plot *f, const json_t *g, const char *title)
     rp_quoted(f, title);
     rp_say(f, " font ',13' textcolor rgb '#1c2126' offset 0,-0.5\n");
     compute_lane(f, g, last_end);
-    bucket_lane(f, buckets, rp_real(g, "step_s"));
+    bucket_lane(f, buckets, axis_s);
     rp_end_panel(f);
 }
 
@@ -314,7 +315,7 @@ rm_status rp_fig_gantt(const char *out_dir, const char *name, const rp_result *c
         rp_say(&f, "set tmargin at screen %g\nset bmargin at screen %g\n", 1 - (KEY + PANEL * (double)at + TITLE) / height, 1 - (KEY + PANEL * (double)(at + 1) - AXIS) / height);
         if (at++) rp_say(&f, "unset key\n");
         if (at == panels) rp_say(&f, "set xlabel 'time since the step began (ms)' offset 0,0.3\n");
-        gantt_panel(&f, rp_at(r[i]->row, "gantt"), titles[i]);
+        gantt_panel(&f, rp_at(r[i]->row, "gantt"), titles[i], longest);
     }
     rp_say(&f, "unset multiplot\n");
     return rp_draw(&f, out_dir, name, height, drawn);

@@ -76,7 +76,7 @@ static void say_regime(rm_strbuf *s, const rp_result *const *r, size_t n)
 
 static const rp_result *named(const rp_result *const *r, size_t n, const char *split)
 {
-    for (size_t i = 0; split && i < n; i++)
+    for (size_t i = 1; split && i < n; i++) /* not the best itself */
         if (has_step(r[i]) && !strcmp(name_of(r[i]), split)) return r[i];
     return NULL;
 }
@@ -177,13 +177,10 @@ static void row_begin(rp_doc *d, const rp_result *r, size_t place)
     rp_cell(d, "%s", short_of(r).text);
 }
 
-static void main_table(rp_doc *d, const rp_result *const *r, size_t n)
+static void verdict_table(rp_doc *d, const rp_result *const *r, size_t n)
 {
-    static const rp_column column[] = {
-        { "#", true }, { "Split", false }, { "Verdict", false }, { "Origin", false }, { "Buckets", true }, { "Step (ms, 95 % interval)", true }, { "To the best (ms, 95 % interval)", true },
-        { "comm_cost (ms, 95 % interval)", true }, { "Exposed (ms)", true }, { "Alone (ms)", true }, { "eta_eff (%)", true }, { "overlap_geom (%)", true },
-        { "Gap to the bound (% of alone)", true }, { "Shares", false },
-    };
+    static const rp_column column[] = { { "#", true }, { "Split", false }, { "Verdict", false }, { "Origin", false }, { "Buckets", true }, { "Shares", false },
+                                        { "Step (ms, 95 % interval)", true }, { "Behind the best (ms, 95 % interval)", true } };
     rp_why why = { { 0 } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Split by split, fastest first");
     for (size_t i = 0; i < n; i++) {
@@ -191,21 +188,31 @@ static void main_table(rp_doc *d, const rp_result *const *r, size_t n)
         verdict_cell(d, r[i], r[0]);
         rp_origin_cell(d, r[i]);
         rp_value(d, r[i], "buckets", 1, 9, NULL);
+        shares_cell(d, r[i]);
         rp_between(d, r[i], "step_s.median", "step_s_low", "step_s_high", 1e3, 4, &why);
         if (i) rp_between(d, r[i], "difference_to_best_s.median", "difference_to_best_s.low", "difference_to_best_s.high", 1e3, 3, &why);
-        else rp_cell(d, "0");
-        rp_between(d, r[i], "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", 1e3, 3, &why);
-        rp_value(d, r[i], "exposed_comm_s", 1e3, 3, &why);
-        rp_value(d, r[i], "isolated_s.median", 1e3, 3, &why);
-        rp_value(d, r[i], "eta_eff", 100, 3, &why);
-        rp_value(d, r[i], "overlap_geom", 100, 3, &why);
-        rp_value(d, r[i], "bound_gap_share", 100, 3, &why);
-        shares_cell(d, r[i]);
+        else rp_cell(d, has_step(r[i]) ? "0" : "–");
     }
     rp_reasons(d, &why);
-    rp_text(d, "Exposed is the all-reduce time during which nothing was computed; comm_cost is the step less its twin without all-reduce, round by round, so it includes "
-               "contention; alone is the same buckets back to back with nothing else running. eta_eff = 1 - comm_cost / alone and may be negative. Differences are paired by round: "
-               "two splits may be told apart although their intervals overlap.");
+    rp_text(d, "Differences are paired by round: two splits may be told apart although the intervals of their steps overlap. Slower: the interval of the difference excludes zero.");
+}
+
+static void communication_table(rp_doc *d, const rp_result *const *r, size_t n)
+{
+    static const rp_column column[] = { { "#", true }, { "Split", false }, { "Origin", false }, { "comm_cost (ms, 95 % interval)", true }, { "Exposed (ms)", true }, { "Alone (ms)", true },
+                                        { "eta_eff (%)", true }, { "overlap_geom (%)", true }, { "Gap to the bound (% of alone)", true } };
+    static const struct { const char *path; double scale; } value[] = { { "exposed_comm_s", 1e3 }, { "isolated_s.median", 1e3 }, { "eta_eff", 100 }, { "overlap_geom", 100 }, { "bound_gap_share", 100 } };
+    rp_why why = { { 0 } };
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "What communication costs under each split, in the same order");
+    for (size_t i = 0; i < n; i++) {
+        row_begin(d, r[i], i + 1);
+        rp_origin_cell(d, r[i]);
+        rp_between(d, r[i], "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", 1e3, 3, &why);
+        for (size_t k = 0; k < RM_COUNT(value); k++) rp_value(d, r[i], value[k].path, value[k].scale, 3, &why);
+    }
+    rp_reasons(d, &why);
+    rp_text(d, "comm_cost is the step less its twin without all-reduce, round by round, so it includes contention; exposed is the all-reduce time during which nothing was computed; "
+               "alone is the same buckets back to back with nothing else running. eta_eff = 1 - comm_cost / alone and may be negative.");
 }
 
 static void more_table(rp_doc *d, const rp_result *const *r, size_t n)
@@ -256,7 +263,7 @@ static rm_status splits_figure(rp_context *c, const rp_result *const *r, size_t 
 static void gantt_title(const rp_result *r, const char *which, char *out, size_t size)
 {
     double buckets = rp_real(r->row, "buckets");
-    snprintf(out, size, "%s: %s (%g bucket%s), %s", which, short_of(r).text, buckets, buckets == 1 ? "" : "s", r->origin);
+    snprintf(out, size, "%s: %s, %g bucket%s, %s", which, short_of(r).text, buckets, buckets == 1 ? "" : "s", r->origin);
 }
 
 static rm_status gantt_figure(rp_context *c, const rp_result *const *r, size_t n, size_t sweep)
@@ -294,7 +301,8 @@ static rm_status one_sweep(rp_context *c, const rp_result **r, size_t n, size_t 
         RM_TRY(splits_figure(c, r, timed, sweep));
         rp_command(d, "%s", r[0]->run->command_line);
     }
-    main_table(d, r, n);
+    verdict_table(d, r, n);
+    communication_table(d, r, n);
     more_table(d, r, n);
     if (!timed) return RM_OK;
     RM_TRY(gantt_figure(c, r, timed, sweep));

@@ -49,27 +49,46 @@ void rp_head_cells(rp_doc *d, const rp_result *r)
     rp_origin_cell(d, r);
 }
 
-void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *path, const char *caption)
+static void rank_row(rp_doc *d, const rp_result *r, const json_t *rank)
+{
+    const char *host = rp_string(rank, "host");
+    rp_head_cells(d, r);
+    rp_cell(d, "%s", rp_num(rp_real(rank, "rank"), 6).text);
+    rp_cell(d, "%s", host ? host : "–");
+    rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "own_s"), 4).text);
+    rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "wait_s"), 3).text);
+    rp_cell(d, "%s", rp_num(100 * rp_real(rank, "late_share"), 3).text);
+}
+
+/* Every rank, or of each N only the one that is last most often. */
+static void ranks_table(rp_doc *d, const rp_result *const *r, size_t n, const char *path, bool latest, const char *caption)
 {
     static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Rank", true }, { "Host", false }, { "Own time (ms)", true }, { "Wait for others (ms)", true },
                                         { "Last of all (% of steps)", true } };
-    enum { MOST_OPEN = 16 };
-    size_t rows = 0, k;
+    size_t k;
     json_t *rank;
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", caption);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *last = NULL;
+        json_array_foreach(rp_at(r[i]->row, path), k, rank) {
+            if (!latest) rank_row(d, r[i], rank);
+            else if (!last || rp_real(rank, "late_share") > rp_real(last, "late_share")) last = rank;
+        }
+        if (last) rank_row(d, r[i], last);
+    }
+}
+
+void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *path, const char *caption)
+{
+    enum { MOST_OPEN = 16 };
+    size_t rows = 0;
     for (size_t i = 0; i < n; i++) rows += json_array_size(rp_at(r[i]->row, path));
     if (!rows) return;
-    if (rows > MOST_OPEN) rp_fold(d, "%s: %zu rows", caption, rows);
-    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", caption);
-    for (size_t i = 0; i < n; i++)
-        json_array_foreach(rp_at(r[i]->row, path), k, rank) {
-            const char *host = rp_string(rank, "host");
-            rp_head_cells(d, r[i]);
-            rp_cell(d, "%s", rp_num(rp_real(rank, "rank"), 6).text);
-            rp_cell(d, "%s", host ? host : "–");
-            rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "own_s"), 4).text);
-            rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "wait_s"), 3).text);
-            rp_cell(d, "%s", rp_num(100 * rp_real(rank, "late_share"), 3).text);
-        }
+    if (rows > MOST_OPEN) {
+        ranks_table(d, r, n, path, true, "The rank that is last most often");
+        rp_fold(d, "All ranks: %zu rows", rows);
+    }
+    ranks_table(d, r, n, path, false, caption);
     if (rows > MOST_OPEN) rp_fold_end(d);
     rp_text(d, "Own time is the step less exposed communication; wait is the rank's all-reduce time beyond the transfer. A straggler has the longest own time, "
                "waits least and is last most often; ranks that are alike share the last place.");

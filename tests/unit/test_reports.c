@@ -369,6 +369,28 @@ static void make_parallel(char path[512])
     rm_store_close(s);
 }
 
+/* The most that a picture has to hold: 40 splits, 16 numbers of devices; and the least: one split. */
+static void make_many(char path[512])
+{
+    rm_store *s = create("many.db", path);
+    int64_t run = begin(s, "split-sweep", "bench split-sweep --splits equal:1..40", "{}", "Fixture CPU");
+    for (int k = 1; k <= 40; k++) {
+        char split[32];
+        snprintf(split, sizeof split, "equal:%d", k);
+        put_split(s, run, &two_hosts, split, "equal:27", "equal:28");
+    }
+    run = begin(s, "split-sweep", "bench split-sweep --splits single", "{\"splits\": \"single\"}", "Fixture CPU");
+    put_split(s, run, &two_hosts, "single", "single", "single");
+    run = begin(s, "scaling", "bench scaling --gpus 1..16", "{}", "Fixture CPU");
+    for (int n = 1; n <= 16; n++) {
+        char key[16];
+        const char *origin = n <= 4 ? "measured" : n <= 12 ? "emulated" : "projected";
+        snprintf(key, sizeof key, "n=%d", n);
+        put(s, run, key, origin, true, parallel_row(n, origin, 0.216), 0.3, n <= 4 ? 60 : 0);
+    }
+    rm_store_close(s);
+}
+
 /* ---- helpers ---------------------------------------------------------------------------------------------------- */
 
 static char *read_all(const char *folder, const char *name)
@@ -444,6 +466,9 @@ static void test_whole_report(void **state)
     assert_true(strstr(html, "148.0 images/s on 1 device") && strstr(html, "148.0 images/s on 1 device") < strstr(html, "<h2>"));
     has(html, "62.5 % weak-scaling efficiency on 2 (more ranks than devices), the most that was measured");
     has(html, "86.90 % top-1");
+    lacks(html, "All-reduce splits"); /* no section without results */
+    lacks(html, "Collectives by size");
+    lacks(html, "Stragglers");
     lacks(html, "gathered"); /* what a sweep keeps to resume from is no result */
     lacks(html, "on 4, the most"); /* projections never reach the summary */
     for (int i = 0; i < 2; i++) {
@@ -472,6 +497,193 @@ static void test_whole_report(void **state)
     lacks(html, "src=");
     free(html);
     free(md);
+}
+
+/* The block of text between two headings of the Markdown report. */
+static char *section(const char *md, const char *heading)
+{
+    char line[128];
+    snprintf(line, sizeof line, "\n## %s\n", heading);
+    const char *from = strstr(md, line), *to = from ? strstr(from + strlen(line), "\n## ") : NULL;
+    if (!from) fail_msg("no section \"%s\"", heading);
+    char *text = strndup(from, to ? (size_t)(to - from) : strlen(from));
+    assert_non_null(text);
+    return text;
+}
+
+static void test_data_parallel(void **state)
+{
+    char path[512], out[300];
+    snprintf(out, sizeof out, "%s/parallel", dir);
+    make_parallel(path);
+    rm_status st = render(path, NULL, out);
+    if (have_gnuplot() && st != RM_OK) fail_msg("%s", rm_last_error());
+    char *html = read_all(out, "index.html"), *md = read_all(out, "report.md");
+    well_formed(html);
+    lacks(html, "Other measurements"); /* nothing is left for the generic tables */
+    has(html, "host&lt;a&gt;");
+    has(html, "Fixture MPI &lt;1&gt;");
+    lacks(html, "<script");
+
+    char *weak = section(md, "Weak scaling");
+    has(weak, "X(1), communicator of one rank (images/s) |");
+    has(weak, "| 4 | measured, oversubscribed | 148.1 | 87.1 | 147.2 | 87.6 |"); /* both baselines */
+    has(weak, "comm\\_cost against the barrier twin");
+    has(weak, "29.0 (26.6 to 31.4)");                 /* comm_cost with its interval */
+    has(weak, "slowdown: ghost ranks compute nothing"); /* a null's reason */
+    has(weak, "| 4 | measured, oversubscribed | 216.0 | \\-4.32 | 13.0 | 14.4 | 6.48 | 2.59 | 32.1 |"); /* the loss, term by term */
+    has(weak, "| 2 | measured, oversubscribed | 1 | host-b |"); /* the straggler */
+    has(weak, "| 32 | projected, oversubscribed |");
+    lacks(weak, "injected");
+    free(weak);
+
+    char *two = section(md, "All-reduce splits on 2 ranks"), *ghost = section(md, "All-reduce splits on 16 ranks, emulated");
+    assert_ptr_equal(strstr(strstr(md, "## All-reduce splits on 2 ranks") + 1, "## All-reduce splits on 2 ranks"), NULL); /* a repetition is shown once */
+    has(two, "Communication fits under backward");
+    has(two, "0.857 times as long as backward (120 ms against 140 ms)");
+    has(two, "Best is 7,15,…,160 (20 ends) with 229.6 ms a step, distinguishable from the next, equal:8 (4.92 ms, 95 % interval 1.56 to 8.28). Recommended: 7,15,…,160 (20 ends).");
+    has(two, "One all-reduce of everything (single) takes longer by 65.6 ms");
+    has(two, "| 1 | 7,15,…,160 (20 ends) | best | measured | 20 | 4.97/4.97/4.97/4.97/… % | 229.6 (226.3 to 233.0) | 0 |");
+    has(two, "| 9 | per-layer | slower | measured | 161 |");
+    has(two, "bytes:1: the sweep &lt;ended&gt; before it");
+    has(two, "blocking\\_comm\\_s: no trace was kept");
+    has(two, "WRONG");
+    lacks(two, "emulated");
+    has(two, "bench split-sweep --gpus 2 --splits '7,15,23,31,39,47,55,63,71,79,87,95,103,111,119,127,135,143,151,160'"); /* in full somewhere */
+    has(ghost, "Communication does not fit under backward");
+    has(ghost, "about 90.0 ms stay exposed under any split");
+    has(ghost, "All of this is emulated, not measured.");
+    lacks(ghost, "| measured |");
+    free(two);
+    free(ghost);
+
+    char *comm = section(md, "Collectives by size");
+    has(comm, "| size (B) | count (elements) | type | redop | root | time (us) | MAD (us) | algbw (GB/s) | busbw (GB/s) | \\#wrong |");
+    has(comm, "| 1024 | 256 | float | sum | \\-1 |");
+    has(comm, "| 7 | 20 | measured, WRONG: not to be used |");
+    has(comm, "Average bus bandwidth over these sizes");
+    has(comm, "| all-reduce, 4 ranks on 2 hosts, Fixture MPI &lt;1&gt; | measured | 26 | 24.0 | 931 | 1.10 | 8.30 |");
+    free(comm);
+    const char *lead = strstr(html, "The best all-reduce split on 2 ranks is 7,15,…,160 (20 ends)");
+    assert_true(lead && lead < strstr(html, "<h2>"));
+    free(html);
+    free(md);
+}
+
+static void test_data_parallel_figures(void **state)
+{
+    static const struct { const char *file, *text[4]; } want[] = {
+        { "loss.svg", { "ideal step", "input", "the loss alone (ms)", "N = 16" } },
+        { "budget.svg", { "compute", "exposed comm.", "emulated", "projected" } },
+        { "gantt.svg", { "N = 4, split 107,160, measured", "backward", "ready", "time since the step began (ms)" } },
+        { "splits.svg", { "7,15,…,160 (20 ends)", "lower bound of any split", "all-reduce off (twin)", "560 →" } },
+        { "splits-2.svg", { "slower than the best, emulated", "step time (ms)", "exposed", "communication in one step (ms)" } },
+        { "splits-gantt.svg", { "best: 7,15,…,160 (20 ends), 20 buckets, measured", "slowest: per-layer, 161 buckets, measured", "update", "all-reduce" } },
+        { "splits-gantt-2.svg", { "best: equal:8, 8 buckets, emulated", "slowest: per-layer, 161 buckets, emulated", "forward", "bucket" } },
+        { "comm-time.svg", { "time (logarithmic)", "all-reduce, 4 ranks on 2 hosts, Fixture MPI &lt;1>", "128 MiB", "10 ms" } },
+        { "comm-bandwidth.svg", { "bus bandwidth (logarithmic)", "broadcast, 2 ranks on 2 hosts, Fixture MPI &lt;1>", "1 GB/s", "8 B" } },
+    };
+    char path[512], out[300];
+    if (!have_gnuplot()) skip();
+    snprintf(out, sizeof out, "%s/parallel", dir);
+    make_parallel(path);
+    assert_int_equal(render(path, NULL, out), RM_OK);
+    for (size_t i = 0; i < RM_COUNT(want); i++) {
+        char *svg = read_all(out, want[i].file);
+        if (!svg) fail_msg("no %s", want[i].file);
+        well_formed(svg);
+        for (int k = 0; k < 4; k++) has(svg, want[i].text[k]);
+        free(svg);
+    }
+    char *svg = read_all(out, "splits.svg");
+    lacks(svg, "emulated");
+    free(svg);
+    rm_store_close(create("empty.db", path)); /* an older report's figures go */
+    assert_int_equal(render(path, NULL, out), RM_OK);
+    for (size_t i = 0; i < RM_COUNT(want); i++)
+        if (read_all(out, want[i].file)) fail_msg("%s is still there", want[i].file);
+}
+
+/* Nothing but a few keys; names that want to break out; more sweeps than there is room for. */
+static void test_bare_and_hostile_sweeps(void **state)
+{
+    static const char *const bad = "'; print \"x\"; {/*0 a_b^c} `id` $(id) <b>\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac";
+    char path[512], out[300];
+    snprintf(out, sizeof out, "%s/bare", dir);
+    rm_store *s = create("bare.db", path);
+    for (int k = 0; k < 6; k++) {
+        char config[32];
+        snprintf(config, sizeof config, "{\"batch\": %d}", k);
+        int64_t run = begin(s, "split-sweep", "bench split-sweep", config, "Fixture CPU");
+        put(s, run, "a", "measured", true, json_pack("{s:s, s:i, s:{s:f}, s:n, s:s}", "split", bad, "ranks", 2, "step_s", "median", 0.2, "gantt", "gantt_reason", bad), 0.2, 9);
+        if (k) put(s, run, "b", "measured", true, json("{\"ranks\": 2, \"buckets\": 1, \"step_s\": {\"median\": 0.2}, \"distinguishable\": false}"), 0.2, 9);
+    }
+    int64_t run = begin(s, "comm", "bench comm", "{}", "Fixture CPU");
+    put(s, run, "x", "emulated", true, json_pack("{s:s, s:i, s:i, s:{s:f}, s:f}", "op", bad, "bytes", 8, "ranks", 2, "time_s", "median", 1e-5, "busbw_bytes_per_s", 1e6), 1, 0);
+    rm_store_close(s);
+    rm_status st = render(path, NULL, out);
+    if (have_gnuplot() && st != RM_OK) fail_msg("%s", rm_last_error());
+    char *html = read_all(out, "index.html");
+    well_formed(html);
+    has(html, "&#39;; print &quot;x&quot;; {/*");
+    has(html, "There are no lanes of a step to show: &#39;; print");
+    has(html, "The regime is unknown");
+    has(html, "2 older sweeps over splits with other settings");
+    has(html, "not distinguishable from best");
+    lacks(html, "nan");
+    lacks(html, "<b>\xe2");
+    free(html);
+}
+
+static void test_many_splits(void **state)
+{
+    char path[512], out[300];
+    if (!have_gnuplot()) skip();
+    snprintf(out, sizeof out, "%s/many", dir);
+    make_many(path);
+    if (render(path, NULL, out) != RM_OK) fail_msg("%s", rm_last_error());
+    char *svg = read_all(out, "splits-2.svg"), *one = read_all(out, "splits.svg"), *md = read_all(out, "report.md");
+    has(svg, "equal:1  ");
+    has(svg, "equal:40  ");
+    has(svg, "equal:27  1<");
+    has(svg, "  40<");
+    has(one, "single  1<");
+    has(md, "Best is single with 295.2 ms a step, the only split that was run.");
+    has(md, "Best is equal:27 with 228.5 ms a step, not distinguishable from the next, equal:28 (");
+    has(md, ", nor from 16 more. Recommended: equal:12, which has the fewest buckets of those."); /* the advice within the noise */
+    free(svg);
+    free(one);
+    free(md);
+}
+
+static void test_injected_is_no_headline(void **state)
+{
+    char path[512], out[300];
+    snprintf(out, sizeof out, "%s/injected", dir);
+    rm_store *s = create("injected.db", path);
+    put_parallel(s, "straggler=20ms@rank1");
+    rm_store_close(s);
+    rm_status st = render(path, NULL, out);
+    assert_true(st == RM_OK || st == RM_E_PARTIAL);
+    char *html = read_all(out, "index.html");
+    has(html, "A disturbance was injected on purpose (straggler=20ms@rank1)");
+    has(html, "measured, oversubscribed, injected: straggler=20ms@rank1");
+    has(html, "(only one number of devices was measured)"); /* N = 1, where nothing was injected */
+    free(html);
+}
+
+static void test_short_names(void **state)
+{
+    static const struct { const char *split, *text; } row[] = {
+        { "107,160", "107,160" },
+        { "bytes:25M", "bytes:25M" },
+        { "1,2,3,4,5,6,7,8,9", "1,2,3,4,5,6,7,8,9" },
+        { "7,15,23,31,39,47,160", "7,15,23,31,39,47,160" },
+        { "7,15,23,31,39,47,55,160", "7,15,…,160 (8 ends)" },
+        { "a name of more than twenty letters", "a name of more than…" },
+        { "nineteen letters..\xe2\x82\xac.", "nineteen letters..…" },
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) assert_string_equal(rp_short_split(row[i].split).text, row[i].text);
 }
 
 static void test_hostile_text_is_escaped(void **state)
@@ -505,7 +717,7 @@ static void test_figures(void **state)
         { "steps.svg", { "step time, slowest rank (ms)", "N = 1", "N = 2" } },
         { "loss.svg", { "ideal step", "the loss alone (ms)", "projected" } },
         { "loss-strong.svg", { "ideal step", "unexplained", "N = 2" } },
-        { "budget.svg", { "time in one step (ms)", "exposed communication", "projected" } },
+        { "budget.svg", { "time in one step (ms)", "exposed comm.", "projected" } },
         { "budget-strong.svg", { "time in one step (ms)", "input stall", "N = 2" } },
         { "layers.svg", { "time in one step (ms)", "layer4", "reorders" } },
         { "accuracy.svg", { "top-1 accuracy", "target 85 %", "(s)" } },
@@ -728,6 +940,12 @@ static int show(const char *folder)
         st = render(parallel, NULL, out);
     }
     if (st == RM_OK) {
+        char many[512];
+        make_many(many);
+        snprintf(out, sizeof out, "%s/many", dir);
+        st = render(many, NULL, out);
+    }
+    if (st == RM_OK) {
         snprintf(out, sizeof out, "%s/compare", dir);
         st = render(a, b, out);
     }
@@ -744,7 +962,8 @@ int main(int argc, char **argv)
         clean_test(test_whole_report), clean_test(test_hostile_text_is_escaped), clean_test(test_figures), clean_test(test_without_gnuplot),
         clean_test(test_empty_store),  clean_test(test_training_without_accuracy), clean_test(test_missing_store_and_bad_folder), clean_test(test_compare), clean_test(test_unlike_is_not_compared),
         clean_test(test_ratio),        clean_test(test_numbers),                clean_test(test_csv),     clean_test(test_gnuplot_escapes),
-        clean_test(test_stages),
+        clean_test(test_stages),       clean_test(test_data_parallel),          clean_test(test_data_parallel_figures), clean_test(test_bare_and_hostile_sweeps), clean_test(test_many_splits),
+        clean_test(test_injected_is_no_headline), clean_test(test_short_names),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
