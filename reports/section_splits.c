@@ -160,7 +160,7 @@ static void verdict_cell(rp_doc *d, const rp_result *r, const rp_result *best)
 /* "96.54/3.46 %"; of many only the first. */
 static void shares_cell(rp_doc *d, const rp_result *r)
 {
-    enum { MOST = 4 };
+    enum { MOST = 3 };
     const char *shares = rp_string(r->row, "shares"), *p = shares;
     size_t parts = 1, keep = 0;
     for (; p && *p; p++)
@@ -179,8 +179,8 @@ static void row_begin(rp_doc *d, const rp_result *r, size_t place)
 
 static void verdict_table(rp_doc *d, const rp_result *const *r, size_t n)
 {
-    static const rp_column column[] = { { "#", true }, { "Split", false }, { "Verdict", false }, { "Origin", false }, { "Buckets", true }, { "Shares", false },
-                                        { "Step (ms, 95 % interval)", true }, { "Behind the best (ms, 95 % interval)", true } };
+    static const rp_column column[] = { { "#", true }, { "Split", false }, { "Verdict", false }, { "Origin", false }, { "Buckets", true },
+                                        { "Step (ms, 95 % interval)", true }, { "Behind the best (ms, 95 % interval)", true }, { "Shares", false } };
     rp_why why = { { 0 } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Split by split, fastest first");
     for (size_t i = 0; i < n; i++) {
@@ -188,10 +188,10 @@ static void verdict_table(rp_doc *d, const rp_result *const *r, size_t n)
         verdict_cell(d, r[i], r[0]);
         rp_origin_cell(d, r[i]);
         rp_value(d, r[i], "buckets", 1, 9, NULL);
-        shares_cell(d, r[i]);
         rp_between(d, r[i], "step_s.median", "step_s_low", "step_s_high", 1e3, 4, &why);
         if (i) rp_between(d, r[i], "difference_to_best_s.median", "difference_to_best_s.low", "difference_to_best_s.high", 1e3, 3, &why);
         else rp_cell(d, has_step(r[i]) ? "0" : "–");
+        shares_cell(d, r[i]);
     }
     rp_reasons(d, &why);
     rp_text(d, "Differences are paired by round: two splits may be told apart although the intervals of their steps overlap. Slower: the interval of the difference excludes zero.");

@@ -543,7 +543,7 @@ static void test_data_parallel(void **state)
     has(two, "0.857 times as long as backward (120 ms against 140 ms)");
     has(two, "Best is 7,15,…,160 (20 ends) with 229.6 ms a step, distinguishable from the next, equal:8 (4.92 ms, 95 % interval 1.56 to 8.28). Recommended: 7,15,…,160 (20 ends).");
     has(two, "One all-reduce of everything (single) takes longer by 65.6 ms");
-    has(two, "| 1 | 7,15,…,160 (20 ends) | best | measured | 20 | 4.97/4.97/4.97/4.97/… % | 229.6 (226.3 to 233.0) | 0 |");
+    has(two, "| 1 | 7,15,…,160 (20 ends) | best | measured | 20 | 229.6 (226.3 to 233.0) | 0 | 4.97/4.97/4.97/… % |");
     has(two, "| 9 | per-layer | slower | measured | 161 |");
     has(two, "bytes:1: the sweep &lt;ended&gt; before it");
     has(two, "blocking\\_comm\\_s: no trace was kept");
