@@ -27,7 +27,7 @@ void rm_classes_clear(rm_classes *c)
 /* Each class gets what those before it have left: |taken or set| - |taken|. */
 rm_status rm_budget_of(rm_classes *c, rm_interval window, rm_budget *out)
 {
-    rm_budget b = { .window_ns = window.end - window.begin };
+    rm_budget b = { .window_ns = window.end > window.begin ? window.end - window.begin : 0 };
     uint64_t *const term[TERMS] = { &b.compute_ns, &b.exposed_comm_ns, &b.exposed_copy_ns, &b.input_ns, &b.host_ns };
     rm_intervals *set[TERMS];
     uint64_t known = 0;

@@ -34,15 +34,23 @@ rm_status rm_intervals_add(rm_intervals *s, uint64_t begin, uint64_t end)
     return RM_OK;
 }
 
-static int by_begin(const void *a, const void *b)
+/* Shell's sort with Sedgewick's gaps: in place (qsort() allocates), and quick where few intervals are out of place, as where the lanes
+ * of one class were added one after the other. */
+static void sort(rm_interval *at, size_t n)
 {
-    const rm_interval *x = a, *y = b;
-    return (x->begin > y->begin) - (x->begin < y->begin);
+    static const size_t gaps[] = { 1073790977, 268460033, 67121153, 16783361, 4197377, 1050113, 262913, 65921, 16577, 4193, 1073, 281, 77, 23, 8, 1 };
+    for (size_t g = 0; g < RM_COUNT(gaps); g++)
+        for (size_t i = gaps[g]; i < n; i++) {
+            const rm_interval v = at[i];
+            size_t j = i;
+            for (; j >= gaps[g] && at[j - gaps[g]].begin > v.begin; j -= gaps[g]) at[j] = at[j - gaps[g]];
+            at[j] = v;
+        }
 }
 
 void rm_intervals_normalise(rm_intervals *s)
 {
-    if (s->unsorted) qsort(s->at, s->n, sizeof *s->at, by_begin);
+    if (s->unsorted) sort(s->at, s->n);
     s->unsorted = false;
     size_t out = 0;
     for (size_t i = 0; i < s->n; i++) {
@@ -86,6 +94,7 @@ uint64_t rm_intervals_measure_both(const rm_intervals *a, const rm_intervals *b)
 rm_status rm_intervals_both(const rm_intervals *a, const rm_intervals *b, rm_intervals *out)
 {
     size_t i = 0, j = 0;
+    RM_ASSERT(out != a && out != b);
     rm_intervals_clear(out);
     for (rm_interval v; next_both(a, b, &i, &j, &v);) RM_TRY(rm_intervals_add(out, v.begin, v.end));
     return RM_OK;
@@ -94,6 +103,7 @@ rm_status rm_intervals_both(const rm_intervals *a, const rm_intervals *b, rm_int
 rm_status rm_intervals_union(const rm_intervals *a, const rm_intervals *b, rm_intervals *out)
 {
     size_t i = 0, j = 0;
+    RM_ASSERT(out != a && out != b);
     rm_intervals_clear(out);
     while (i < a->n || j < b->n) {
         const bool from_a = j == b->n || (i < a->n && a->at[i].begin <= b->at[j].begin);
@@ -107,6 +117,7 @@ rm_status rm_intervals_union(const rm_intervals *a, const rm_intervals *b, rm_in
 rm_status rm_intervals_without(const rm_intervals *a, const rm_intervals *b, rm_intervals *out)
 {
     size_t j = 0;
+    RM_ASSERT(out != a && out != b);
     rm_intervals_clear(out);
     for (size_t i = 0; i < a->n; i++) {
         uint64_t from = a->at[i].begin;

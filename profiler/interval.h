@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 typedef struct rm_interval { uint64_t begin, end; } rm_interval;
-/* All zero is the empty set. `sorted`: additions so far came in order of their begin. */
+/* All zero is the empty set. `unsorted`: an addition came out of order of begins. */
 typedef struct rm_intervals { rm_interval *at; size_t n, room; bool unsorted; } rm_intervals;
 
 void      rm_intervals_free(rm_intervals *s);
