@@ -120,7 +120,7 @@ static void attribution_table(rp_doc *d, const rp_result *r, size_t n)
 {
     static const char *const key[] = { "input", "compute_slowdown", "exposed_transfer", "straggler", "unexplained" };
     static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Ideal step", true }, { "Input", true }, { "Compute slow-down", true }, { "Exposed transfer", true },
-                                        { "Straggler", true }, { "Unexplained", true }, { "Loss: all of them", true }, { "Of it explained (%)", true } };
+                                        { "Straggler", true }, { "Of it jitter", true }, { "Unexplained", true }, { "Loss: all of them", true }, { "Of it explained (%)", true } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "How much longer a step takes than the ideal one, in ms, and why");
     for (size_t i = 0; i < n; i++) {
         const json_t *a = attribution_of(&r[i]);
@@ -132,6 +132,7 @@ static void attribution_table(rp_doc *d, const rp_result *r, size_t n)
             double v = rp_real(a, key[k]);
             sum += isfinite(v) ? v : 0;
             rp_cell(d, "%s", rp_num(1e3 * v, 3).text);
+            if (!strcmp(key[k], "straggler")) rp_value(d, &r[i], "jitter_s", 1e3, 3, NULL);
         }
         rp_cell(d, "%s", rp_num(1e3 * sum, 3).text);
         rp_cell(d, "%s", sum > 0 ? rp_num(100 * (1 - fabs(unexplained) / sum), 3).text : "–");
@@ -160,8 +161,8 @@ static rm_status attribution(rp_context *c, const rp_result *r, size_t n, bool s
                 "The ideal step and what makes the real one longer, by number of devices. A term below zero was shorter than on one device: the top of a bar less what "
                 "hangs below zero is the step. Pale bars were not measured here and say what they are."));
     attribution_table(c->doc, r, n);
-    rp_text(c->doc, "The ideal step is T(1) with the same batch per device (weak) or T(1) / N (strong). A negative term was shorter than on one device. What no term "
-                    "explains is shown as such and never spread over the others.");
+    rp_text(c->doc, "The ideal step is T(1) with the same batch per device (weak) or T(1) / N (strong). A negative term was shorter than on one device. Jitter is "
+                    "lateness of no rank in particular. What no term explains is shown as such and never spread over the others.");
     return RM_OK;
 }
 

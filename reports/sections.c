@@ -52,19 +52,22 @@ void rp_head_cells(rp_doc *d, const rp_result *r)
 static void rank_row(rp_doc *d, const rp_result *r, const json_t *rank)
 {
     const char *host = rp_string(rank, "host");
+    const rp_result as_row = { .run = r->run, .key = r->key, .origin = r->origin, .correct = r->correct, .row = (json_t *)rank };
     rp_head_cells(d, r);
-    rp_cell(d, "%s", rp_num(rp_real(rank, "rank"), 6).text);
-    rp_cell(d, "%s", host ? host : "–");
-    rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "own_s"), 4).text);
-    rp_cell(d, "%s", rp_num(1e3 * rp_real(rank, "wait_s"), 3).text);
-    rp_cell(d, "%s", rp_num(100 * rp_real(rank, "late_share"), 3).text);
+    rp_value(d, &as_row, "rank", 1, 6, NULL);
+    rp_cell(d, "%s", host && *host ? host : "–");
+    rp_value(d, &as_row, "own_s", 1e3, 4, NULL);
+    rp_value(d, &as_row, "wait_s", 1e3, 3, NULL);
+    rp_value(d, &as_row, "late_share", 100, 3, NULL);
+    rp_between(d, &as_row, "late_s", "late_s_low", "late_s_high", 1e3, 3, NULL);
+    rp_cell(d, "%s", json_is_true(rp_at(rank, "straggler")) ? "straggler" : "–");
 }
 
 /* Every rank, or of each N only the one that is last most often. */
 static void ranks_table(rp_doc *d, const rp_result *const *r, size_t n, const char *path, bool latest, const char *caption)
 {
     static const rp_column column[] = { { "N", true }, { "Origin", false }, { "Rank", true }, { "Host", false }, { "Own time (ms)", true }, { "Wait for others (ms)", true },
-                                        { "Last of all (% of steps)", true } };
+                                        { "Last (% of steps)", true }, { "Later than the others (ms, 95 % interval)", true }, { "Verdict", false } };
     size_t k;
     json_t *rank;
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", caption);
@@ -91,7 +94,7 @@ void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *p
     ranks_table(d, r, n, path, false, caption);
     if (rows > MOST_OPEN) rp_fold_end(d);
     rp_text(d, "Own time is the step less exposed communication; wait is the rank's all-reduce time beyond the transfer. A straggler has the longest own time, "
-               "waits least and is last most often; ranks that are alike share the last place.");
+               "waits least and is last most often; it is called one when its lateness against the median of the others is beyond doubt and worth a name.");
 }
 
 void rp_reasons(rp_doc *d, rp_why *why)

@@ -38,7 +38,8 @@ void rp_reasons(rp_doc *d, rp_why *why);
 void rp_origin_cell(rp_doc *d, const rp_result *r);
 void rp_head_cells(rp_doc *d, const rp_result *r); /* begins a row: N, origin */
 
-/* Rank by rank, who was late and who waited: rows of the arrays at `path` ({rank, host, own_s, wait_s, late_share}) of r: (n).
+/* Rank by rank, who was late and who waited: rows of the arrays at `path` ({rank, host, own_s, wait_s, late_share} and, where
+ * known, late_s with its interval and the verdict) of r: (n).
  * Nothing when none of them has one. */
 void rp_stragglers(rp_doc *d, const rp_result *const *r, size_t n, const char *path, const char *caption);
 

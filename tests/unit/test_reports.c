@@ -335,6 +335,9 @@ static json_t *parallel_row(int n, const char *origin, double ideal)
     json_object_set_new(row, "gantt", gantt(&w, end, buckets, &isolated, &exposed));
     json_object_set_new(row, "isolated_s", json_pack("{s:f}", "median", isolated));
     json_object_set_new(row, "stragglers", ranks_detail(&w, step));
+    json_object_update_new(json_array_get(json_object_get(row, "stragglers"), (size_t)n - 1), json_pack("{s:f, s:f, s:f, s:b}", "late_s", 0.07 * step, "late_s_low", 0.05 * step,
+                                                                                                     "late_s_high", 0.09 * step, "straggler", 1));
+    json_object_set_new(row, "jitter_s", json_real(0.0015));
     json_object_set_new(row, "slowdown", json_null());
     json_object_set_new(row, "slowdown_reason", json_string("ghost ranks compute nothing"));
     json_object_set_new(row, "loss_attribution_s", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "loss", loss, "input", input, "compute_slowdown", slow, "exposed_transfer", transfer,
@@ -531,8 +534,8 @@ static void test_data_parallel(void **state)
     has(weak, "comm\\_cost against the barrier twin");
     has(weak, "29.0 (26.6 to 31.4)");                 /* comm_cost with its interval */
     has(weak, "slowdown: ghost ranks compute nothing"); /* a null's reason */
-    has(weak, "| 4 | measured, oversubscribed | 216.0 | \\-4.32 | 13.0 | 14.4 | 6.48 | 2.59 | 32.1 |"); /* the loss, term by term */
-    has(weak, "| 2 | measured, oversubscribed | 1 | host-b |"); /* the straggler */
+    has(weak, "| 4 | measured, oversubscribed | 216.0 | \\-4.32 | 13.0 | 14.4 | 6.48 | 1.50 | 2.59 | 32.1 |"); /* the loss, term by term */
+    has(weak, "| 2 | measured, oversubscribed | 1 | host-b | 234.3 | 0.242 | 84.0 | 16.9 (12.1 to 21.7) | straggler |"); /* the straggler */
     has(weak, "| 32 | projected, oversubscribed |");
     lacks(weak, "injected");
     free(weak);
