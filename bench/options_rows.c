@@ -81,7 +81,7 @@ const bench_option bench_option_rows[] = {
       .commands = "comm" },
     { .name = "op", .kind = BENCH_CHOICE, .offset = AT(comm_op), .choices = "all-reduce|broadcast|all", .fallback = "all",
       .help = "which collectives to measure", .commands = "comm" },
-    { .name = "iterations", .kind = BENCH_INT, .offset = AT(iterations), .min = 0, .max = 1e6, .fallback = "0",
+    { .name = "iterations", .kind = BENCH_INT, .offset = AT(iterations), .min = 0, .max = 1e5, .fallback = "0",
       .fallback_shown = "0: half a second, at least 3", .metavar = "N", .help = "timed iterations of each size", .commands = "comm" },
     /* ---- training */
     { .name = "recipe", .kind = BENCH_STRING, .offset = AT(recipe), .fallback = "", .fallback_shown = "tiny",

@@ -231,10 +231,25 @@ static void scaling(void **state)
     json_decref(out);
 }
 
+static void splits(void **state)
+{
+    json_decref(checked("splits show 107,160", "splits", 1));
+    json_decref(checked("splits show per-layer --split-order forward --classes 10", "splits", 1));
+}
+
+/* Without MPI: the ranks' rows are the same ones (tests/cli/comm.sh). One size has no slope and no error of the fit, and
+ * says why. */
+static void comm(void **state)
+{
+    json_decref(checked("comm --device null --gpus 1 --sizes 8,4K,1Mi --iterations 3", "comm", 8));
+    json_decref(checked("comm --device null --gpus 1 --sizes 8 --iterations 3 --op broadcast", "comm", 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling),
+        cmocka_unit_test(splits), cmocka_unit_test(comm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
