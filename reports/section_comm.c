@@ -24,16 +24,16 @@ static bool same_curve(const rp_result *a, const rp_result *b)
            rp_real(a->row, "ranks") == rp_real(b->row, "ranks") && json_equal(rp_at(a->row, "hosts"), rp_at(b->row, "hosts"));
 }
 
-/* "all-reduce, 4 ranks on 2 hosts, Open MPI 4.1, emulated" */
+/* "all-reduce fp32, 4 ranks on 2 hosts, Open MPI 4.1, emulated" */
 static void curve_title(rp_curve *c)
 {
     const rp_result *r = c->point[0];
     const json_t *h = rp_at(r->row, "hosts");
-    const char *op = rp_string(r->row, "op"), *library = rp_string(r->row, "comm_library");
+    const char *op = rp_string(r->row, "op"), *type = rp_string(r->row, "dtype"), *library = rp_string(r->row, "comm_library");
     double hosts = json_is_array(h) ? (double)json_array_size(h) : rp_real(r->row, "hosts"); /* a count, or their names */
     bool measured = rp_measured(r);
     rm_strbuf s = { 0 };
-    rm_str_addf(&s, "%.40s, %s ranks", op ? op : "?", rp_num(rp_real(r->row, "ranks"), 6).text);
+    rm_str_addf(&s, "%.40s%s%.12s, %s ranks", op ? op : "?", type ? " " : "", type ? type : "", rp_num(rp_real(r->row, "ranks"), 6).text);
     if (hosts > 1) rm_str_addf(&s, " on %g hosts", hosts);
     rm_str_addf(&s, "%s%.32s%s%s", library ? ", " : "", library ? library : "", measured ? "" : ", ", measured ? "" : rp_origin(r));
     snprintf(c->title, sizeof c->title, "%s", s.text ? s.text : "?");
@@ -80,7 +80,8 @@ static rm_status curves_of(const rp_data *d, rp_curve **out, size_t *out_n)
         curve_title(&c[k]);
         for (size_t i = 0; i < d->n_results; i++) {
             const rp_result *f = &d->result[i], *p = c[k].point[0];
-            if (f->run == p->run && is_fit(f) && same_text(f, p, "op") && rp_real(f->row, "ranks") == rp_real(p->row, "ranks")) c[k].fit = f;
+            bool same_type = !rp_string(f->row, "dtype") || same_text(f, p, "dtype");
+            if (f->run == p->run && is_fit(f) && same_text(f, p, "op") && same_type && rp_real(f->row, "ranks") == rp_real(p->row, "ranks")) c[k].fit = f;
         }
     }
     *out = c;
@@ -114,7 +115,7 @@ static void curve_table(rp_doc *d, const rp_curve *c, bool fold)
         rp_cell(d, "%s", redop ? redop : "–");
         rp_cell(d, "%s", rp_text_of(rp_at(r->row, "root"), root, sizeof root));
         for (size_t k = 0; k < RM_COUNT(number); k++) rp_value(d, r, number[k].path, number[k].scale, number[k].digits, &why);
-        rp_cell(d, "%s%s", rp_origin(r), right ? "" : ", WRONG: not to be used");
+        rp_cell(d, "%s%s%s", rp_origin(r), json_is_true(rp_at(r->row, "oversubscribed")) ? ", oversubscribed" : "", right ? "" : ", WRONG: not to be used");
         if (!right || isnan(rp_real(r->row, "busbw_bytes_per_s"))) continue;
         busbw += rp_real(r->row, "busbw_bytes_per_s");
         n++;

@@ -308,7 +308,7 @@ static void put_comm(rm_store *s, int ranks)
             snprintf(key, sizeof key, "%s %ld", op[k], bytes);
             json_array_append_new(cost, json_pack("[I, I]", (json_int_t)bytes, (json_int_t)(t * 1e9)));
             put(s, run, key, "measured", bytes != 1024 || k, json_pack("{s:s, s:I, s:I, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:{s:f, s:f, s:i}, s:f, s:f, s:f, s:i}", "op", op[k],
-                "bytes", (json_int_t)bytes, "count", (json_int_t)bytes / 4, "dtype", "float", "redop", k ? "none" : "sum", "root", k ? 0 : -1, "ranks", ranks, "hosts", 2, "origin",
+                "bytes", (json_int_t)bytes, "count", (json_int_t)bytes / 4, "dtype", "fp32", "redop", k ? "none" : "sum", "root", k ? 0 : -1, "ranks", ranks, "hosts", 2, "origin",
                 "measured", "comm_library", "Fixture MPI <1>", "iterations", 20, "time_s", "median", seen, "mad", seen * 0.03, "samples", 20, "latency_s", seen, "algbw_bytes_per_s",
                 (double)bytes / seen, "busbw_bytes_per_s", factor * (double)bytes / seen, "wrong", bytes != 1024 || k ? 0 : 7), 1, 0);
         }
@@ -562,10 +562,10 @@ static void test_data_parallel(void **state)
 
     char *comm = section(md, "Collectives by size");
     has(comm, "| size (B) | count (elements) | type | redop | root | time (us) | MAD (us) | algbw (GB/s) | busbw (GB/s) | \\#wrong |");
-    has(comm, "| 1024 | 256 | float | sum | \\-1 |");
+    has(comm, "| 1024 | 256 | fp32 | sum | \\-1 |");
     has(comm, "| 7 | 20 | measured, WRONG: not to be used |");
     has(comm, "Average bus bandwidth over these sizes");
-    has(comm, "| all-reduce, 4 ranks on 2 hosts, Fixture MPI &lt;1&gt; | measured | 26 | 24.0 | 931 | 1.10 | 8.30 |");
+    has(comm, "| all-reduce fp32, 4 ranks on 2 hosts, Fixture MPI &lt;1&gt; | measured | 26 | 24.0 | 931 | 1.10 | 8.30 |");
     free(comm);
     const char *lead = strstr(html, "The best all-reduce split on 2 ranks is 7,15,…,160 (20 ends)");
     assert_true(lead && lead < strstr(html, "<h2>"));
@@ -583,8 +583,8 @@ static void test_data_parallel_figures(void **state)
         { "splits-2.svg", { "slower than the best, emulated", "step time (ms)", "exposed", "communication in one step (ms)" } },
         { "splits-gantt.svg", { "best: 7,15,…,160 (20 ends), 20 buckets, measured", "slowest: per-layer, 161 buckets, measured", "update", "all-reduce" } },
         { "splits-gantt-2.svg", { "best: equal:8, 8 buckets, emulated", "slowest: per-layer, 161 buckets, emulated", "forward", "bucket" } },
-        { "comm-time.svg", { "time (logarithmic)", "all-reduce, 4 ranks on 2 hosts, Fixture MPI &lt;1>", "128 MiB", "10 ms" } },
-        { "comm-bandwidth.svg", { "bus bandwidth (logarithmic)", "broadcast, 2 ranks on 2 hosts, Fixture MPI &lt;1>", "1 GB/s", "8 B" } },
+        { "comm-time.svg", { "time (logarithmic)", "all-reduce fp32, 4 ranks on 2 hosts, Fixture MPI &lt;1>", "128 MiB", "10 ms" } },
+        { "comm-bandwidth.svg", { "bus bandwidth (logarithmic)", "broadcast fp32, 2 ranks on 2 hosts, Fixture MPI &lt;1>", "1 GB/s", "8 B" } },
     };
     char path[512], out[300];
     if (!have_gnuplot()) skip();
