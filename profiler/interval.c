@@ -124,7 +124,7 @@ rm_status rm_intervals_without(const rm_intervals *a, const rm_intervals *b, rm_
         while (j < b->n && b->at[j].end <= from) j++;
         for (size_t k = j; k < b->n && b->at[k].begin < a->at[i].end; k++) {
             RM_TRY(rm_intervals_add(out, from, b->at[k].begin));
-            if (b->at[k].end > from) from = b->at[k].end;
+            from = b->at[k].end;
         }
         RM_TRY(rm_intervals_add(out, from, a->at[i].end));
     }

@@ -1,4 +1,6 @@
 #include "profiler/trace_private.h"
+#include "base/clock.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,12 +8,23 @@ _Static_assert(sizeof(rm_event) == 48, "an event is 48 bytes");
 
 rm_status rm_trace_open(size_t events_per_lane, rm_trace **out)
 {
+    if (!events_per_lane) return rm_fail(RM_E_ARG, "a trace needs room for at least one event a lane");
     rm_trace *t = calloc(1, sizeof *t);
     if (!t) return rm_fail(RM_E_NOMEM, "out of memory for a trace");
+    struct timespec day;
+    clock_gettime(CLOCK_REALTIME, &day);
+    t->begin_ns = rm_now_ns();
+    t->begin_day_ns = (uint64_t)day.tv_sec * 1000000000u + (uint64_t)day.tv_nsec;
     t->events_per_lane = events_per_lane;
     pthread_mutex_init(&t->lock, NULL);
     *out = t;
     return RM_OK;
+}
+
+static void free_lane(rm_lane *l)
+{
+    if (l) free(l->event);
+    free(l);
 }
 
 void rm_trace_close(rm_trace *t)
@@ -19,8 +32,7 @@ void rm_trace_close(rm_trace *t)
     if (!t) return;
     for (rm_lane *l = t->lanes, *next; l; l = next) {
         next = l->next;
-        free(l->event);
-        free(l);
+        free_lane(l);
     }
     for (uint32_t i = 0; i < t->n_name; i++) free(t->name[i]);
     free(t->name);
@@ -31,20 +43,19 @@ void rm_trace_close(rm_trace *t)
 rm_status rm_trace_lane(rm_trace *t, rm_lane_kind kind, const char *label, rm_lane **out)
 {
     rm_lane *l = calloc(1, sizeof *l);
-    rm_event *event = malloc(t->events_per_lane * sizeof *event);
-    if (!l || !event) {
-        free(l);
-        free(event);
-        return rm_fail(RM_E_NOMEM, "out of memory for the %zu events of a trace's lane", t->events_per_lane);
+    if (l) l->event = calloc(t->events_per_lane, sizeof *l->event);
+    if (!l || !l->event) {
+        free_lane(l);
+        return rm_fail(RM_E_NOMEM, "out of memory for %zu events of a trace's lane; trace fewer steps", t->events_per_lane);
     }
-    l->event = event;
+    memset(l->event, 0xff, t->events_per_lane * sizeof *l->event); /* the pages are there before the first event, which must not wait for them */
     l->room = t->events_per_lane;
     l->kind = kind;
     snprintf(l->label, sizeof l->label, "%s", label);
     pthread_mutex_lock(&t->lock);
     rm_lane **end = &t->lanes;
     while (*end) end = &(*end)->next;
-    l->number = t->n_lane++;
+    l->number = ++t->n_lane;
     *end = l;
     pthread_mutex_unlock(&t->lock);
     *out = l;
@@ -72,25 +83,33 @@ rm_name rm_trace_name(rm_trace *t, const char *text)
     return n;
 }
 
-static void emit(rm_lane *l, const rm_event *e)
+static inline void emit(rm_lane *l, rm_event e)
 {
-    if (l->n < l->room) l->event[l->n++] = *e;
-    else l->dropped++;
+    const size_t n = atomic_load_explicit(&l->n, memory_order_relaxed);
+    if (n == l->room) {
+        atomic_store_explicit(&l->dropped, atomic_load_explicit(&l->dropped, memory_order_relaxed) + 1, memory_order_relaxed);
+        return;
+    }
+    l->event[n] = e;
+    atomic_store_explicit(&l->n, n + 1, memory_order_release);
 }
 
 void rm_trace_span(rm_lane *l, rm_cat cat, rm_name name, uint64_t begin_ns, uint64_t end_ns, uint32_t step, uint64_t corr, int64_t arg)
 {
-    emit(l, &(rm_event){ .start_ns = begin_ns, .dur_ns = end_ns - begin_ns, .corr = corr, .name = name, .step = step, .arg = arg, .cat = (uint8_t)cat, .phase = 'X' });
+    if (!l) return;
+    emit(l, (rm_event){ .start_ns = begin_ns, .dur_ns = end_ns > begin_ns ? end_ns - begin_ns : 0, .corr = corr, .name = name, .step = step, .arg = arg,
+                        .cat = (uint8_t)cat, .phase = 'X' });
 }
 
 void rm_trace_counter(rm_lane *l, rm_name name, uint64_t at_ns, int64_t value)
 {
-    emit(l, &(rm_event){ .start_ns = at_ns, .name = name, .arg = value, .phase = 'C' });
+    if (!l) return;
+    emit(l, (rm_event){ .start_ns = at_ns, .name = name, .arg = value, .phase = 'C' });
 }
 
 uint64_t rm_trace_dropped(const rm_trace *t)
 {
     uint64_t sum = 0;
-    for (const rm_lane *l = t->lanes; l; l = l->next) sum += l->dropped;
+    for (const rm_lane *l = t->lanes; l; l = l->next) sum += atomic_load_explicit(&l->dropped, memory_order_relaxed);
     return sum;
 }

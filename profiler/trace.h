@@ -4,7 +4,8 @@
  * nothing and cannot fail. A full ring keeps its OLDEST events and counts what it drops (`dropped` in the file and a warning): the
  * beginning of a trace is never torn. Times are rm_now_ns(), written in microseconds with three decimals, relative to the trace's
  * beginning; baseTimeNanoseconds says when that was on the clock of the day, so that traces of several ranks can be laid together.
- * Threads: one writer per lane; rm_trace_lane() and rm_trace_name() take a lock; writing the file is for after the writers stopped. */
+ * Threads: one writer per lane; rm_trace_lane() and rm_trace_name() take a lock; writing the file is for after the writers stopped.
+ * The file: docs/trace.md. */
 #ifndef RM_TRACE_H
 #define RM_TRACE_H
 #include "base/status.h"
@@ -14,20 +15,21 @@ typedef struct rm_trace rm_trace;
 typedef struct rm_lane  rm_lane;
 typedef uint32_t rm_name;                      /* interned text; 0 is "" */
 
-/* What a span is: the kineto category that tools classify by. */
+/* What a span is: the kineto category that tools classify by. KERNEL, COMM and COPY are device work and get a stream, the lane's
+ * number, on whatever lane they lie. `arg` is written under the name in parentheses unless it is negative. */
 typedef enum rm_cat {
-    RM_CAT_KERNEL,                             /* "kernel": a device op, computation (HolisticTraceAnalysis' COMPUTATION) */
-    RM_CAT_COMM,                               /* "kernel" named nccl-like ("ncclDevKernel_AllReduce..."): COMMUNICATION */
-    RM_CAT_COPY,                               /* "gpu_memcpy": MEMORY */
-    RM_CAT_LAUNCH,                             /* "cuda_runtime": the host enqueues a kernel; same `corr` as the kernel */
-    RM_CAT_LAYER,                              /* "user_annotation": layer and pass */
-    RM_CAT_STEP,                               /* "user_annotation" named ProfilerStep#n */
+    RM_CAT_KERNEL,                             /* "kernel": a device op, computation (HolisticTraceAnalysis' COMPUTATION); (layer) */
+    RM_CAT_COMM,                               /* "kernel" named nccl-like ("ncclDevKernel_" is put before other names): COMMUNICATION; (bytes) */
+    RM_CAT_COPY,                               /* "gpu_memcpy", named so ("Memcpy " is put before other names): MEMORY; (bytes) */
+    RM_CAT_LAUNCH,                             /* "cuda_runtime": the host enqueues device work; same `corr`, not 0, as that work */
+    RM_CAT_LAYER,                              /* "user_annotation": layer and pass; (layer) */
+    RM_CAT_STEP,                               /* "user_annotation", always named ProfilerStep#step */
     RM_CAT_INPUT,                              /* "cpu_op": waiting for or making a batch */
     RM_CAT_HOST,                               /* "cpu_op": the host's own work */
     RM_CAT_COUNT
 } rm_cat;
 
-/* 48 bytes. dur 0 is an instant; counters go through rm_trace_counter(). */
+/* 48 bytes. dur 0 is an instant, but a launch, a step or device work that took no time; counters go through rm_trace_counter(). */
 typedef struct rm_event { uint64_t start_ns, dur_ns, corr; rm_name name; uint32_t step; int64_t arg; uint8_t cat, phase; uint16_t spare; uint32_t spare2; } rm_event;
 
 /* Which lanes are device queues (kineto: pid = device, tid = stream) and which host threads. */
@@ -37,12 +39,13 @@ rm_status rm_trace_open(size_t events_per_lane, rm_trace **out) RM_CHECKED;
 void      rm_trace_close(rm_trace *t);         /* NULL is fine */
 rm_status rm_trace_lane(rm_trace *t, rm_lane_kind kind, const char *label, rm_lane **out) RM_CHECKED;
 rm_name   rm_trace_name(rm_trace *t, const char *text);   /* set-up time only; 0 when out of memory */
+/* A NULL lane takes nothing. A span that ends before it begins has dur 0. */
 void      rm_trace_span(rm_lane *lane, rm_cat cat, rm_name name, uint64_t begin_ns, uint64_t end_ns, uint32_t step, uint64_t corr, int64_t arg);
 void      rm_trace_counter(rm_lane *lane, rm_name name, uint64_t at_ns, int64_t value);
 uint64_t  rm_trace_dropped(const rm_trace *t);
 
-/* For the file's head: distributedInfo, deviceProperties, process names. */
-typedef struct rm_trace_about { int rank, world; const char *backend, *device, *host, *version; } rm_trace_about;
+/* For the file's head: distributedInfo, deviceProperties, process names. device_id: the device's number on its host. */
+typedef struct rm_trace_about { int rank, world; const char *backend, *device, *host, *version; int device_id; } rm_trace_about;
 /* .json, or gzip where the name ends in .gz; to a temporary, then renamed. RM_E_PARTIAL when events were dropped (the file is there). */
 rm_status rm_trace_write(const rm_trace *t, const rm_trace_about *about, const char *path) RM_CHECKED;
 #endif

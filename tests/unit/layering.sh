@@ -30,7 +30,7 @@ mpi\.h:^kernels/comm/mpi[^/]*$
 cupti[^">]*:^profiler/cupti[^/]*$
 (jpeglib|jerror|turbojpeg)\.h:^model/input/jpeg[^/]*$
 sqlite3[^">]*:^profiler/store[^/]*$
-zlib\.h:^model/input/
+zlib\.h:^(model/input/|profiler/kineto)
 omp\.h:^kernels/cpu/
 hwloc[^">]*:^(kernels|profiler|bench)/'
 while IFS= read -r row; do
