@@ -28,7 +28,7 @@
 enum {
     QUEUE = 512,             /* jobs under way at most: a bucket for each of ResNet-50's 161 gradients and then some */
     DEPTH = 3,               /* parts of an all-reduce under way at once: one is added up while the next arrives */
-    PART_BYTES = 4 << 20,    /* of one part */
+    PART_BYTES = 2 << 20,    /* of one part */
     COUNT_MAX = 1 << 30,     /* elements of one MPI call: counts are int */
     EAGER_NS = 20000000,     /* how long a wait that nobody computes beside only yields */
     MOVED_NS = 5000,         /* a test that took longer has moved bytes: there may be more */
