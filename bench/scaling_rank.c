@@ -1,13 +1,18 @@
-/* The ranks' side of bench scaling: synthetic, data-only and real steps, gathered on rank 0. */
+/* The ranks' side of bench scaling: synthetic, data-only and real steps, then the twins, gathered on rank 0. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/inject.h"
 #include "bench/scaling.h"
+#include "bench/scaling_loss.h"
+#include "bench/twins.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* One measured mode of this rank. */
-typedef struct { rm_step *step; int32_t n; uint64_t window_ns, first_ns; } mode_result;
+/* A series of steps of this rank: one in each mode, and a second one of a device alone. */
+typedef struct { rm_step *step; int32_t n; uint64_t window_ns, first_ns, comm_cpu_ns; } series;
+typedef struct { series real, self; } mode_result;
 
 typedef struct {
     const bench_options *o;
@@ -28,29 +33,53 @@ static rm_loader_config loader_config(const rank_run *r)
 
 static rm_status stop_if_asked(void) { return bench_signal() ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK; }
 
-/* Training steps from a source: warm-up, a barrier, then the window. */
-static rm_status run_steps(rank_run *r, const rm_source *src, const char *what, mode_result *out)
+static rm_status series_new(const rank_run *r, series *out)
 {
-    rm_progress p;
-    rm_status st = RM_OK;
     out->n = r->steps;
     out->step = calloc((size_t)r->steps, sizeof *out->step);
-    if (!out->step) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+    return out->step ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");
+}
+
+/* One step of a series; `last` is when the one before it ended, so that the windows leave nothing out. */
+static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, series *out, uint64_t *last)
+{
+    rm_step s;
+    const uint64_t cpu = rm_comm_cpu_ns(r->s.comm);
+    r->e.mode = mode;
+    RM_TRY(stop_if_asked());
+    RM_TRY(rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, &s));
+    const uint64_t end = rm_now_ns(), began = *last;
+    *last = end;
+    if (i == 0) out->first_ns = s.step_ns;
+    if (i < r->warmup) return RM_OK;
+    out->step[i - r->warmup] = s;
+    out->window_ns += end - began;
+    out->comm_cpu_ns += rm_comm_cpu_ns(r->s.comm) - cpu;
+    return RM_OK;
+}
+
+/* Training steps from a source: warm-up, a barrier, then the window. A device alone takes each step with the collectives off and
+ * with its own communicator, in the order ABBA, so that neither series profits from its place. */
+static rm_status run_steps(rank_run *r, const rm_source *src, const char *what, mode_result *out)
+{
+    const bool alone = rm_comm_size(r->s.comm) == 1;
+    rm_progress p;
+    RM_TRY(series_new(r, &out->real));
+    if (alone) RM_TRY(series_new(r, &out->self));
     rm_progress_begin(&p, what, "steps", (uint64_t)(r->warmup + r->steps));
-    uint64_t start = rm_now_ns();
+    rm_status st = RM_OK;
+    uint64_t last = rm_now_ns();
     for (int32_t i = 0; st == RM_OK && i < r->warmup + r->steps; i++) {
-        rm_step s;
         if (i == r->warmup) {
             st = rm_comm_barrier(r->s.comm);
-            start = rm_now_ns();
+            last = rm_now_ns();
         }
-        if (st == RM_OK) st = stop_if_asked();
-        if (st == RM_OK) st = rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, &s);
-        if (st == RM_OK && i == 0) out->first_ns = s.step_ns;
-        if (st == RM_OK && i >= r->warmup) out->step[i - r->warmup] = s;
+        for (int k = 0; st == RM_OK && k < 1 + alone; k++) {
+            const bool self = alone && (k ^ (i & 1));
+            st = one_step(r, src, i, alone && !self ? RM_REDUCE_OFF : RM_REDUCE_OVERLAPPED, self ? &out->self : &out->real, &last);
+        }
         rm_progress_update(&p, (uint64_t)i + 1, NULL);
     }
-    out->window_ns = rm_now_ns() - start;
     rm_progress_end(&p);
     return st;
 }
@@ -77,14 +106,13 @@ static rm_status run_real(rank_run *r, mode_result *out)
 }
 
 /* The loader alone: a "step" is one batch. */
-static rm_status run_data_only(rank_run *r, mode_result *out)
+static rm_status run_data_only(rank_run *r, mode_result *all)
 {
     rm_loader_config c = loader_config(r);
     rm_loader *l;
     rm_status st = RM_OK;
-    out->n = r->steps;
-    out->step = calloc((size_t)r->steps, sizeof *out->step);
-    if (!out->step) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+    series *out = &all->real;
+    RM_TRY(series_new(r, out));
     RM_TRY(rm_loader_open(r->s.data, &c, &l));
     int32_t warmup = r->warmup + 4; /* the ring fills ahead of the window: let it drain into steady state */
     uint64_t start = rm_now_ns();
@@ -106,39 +134,104 @@ static rm_status run_data_only(rank_run *r, mode_result *out)
 }
 
 /* ---- gathering */
-typedef struct { double step_s, compute_s, comm_s, copy_s, input_s, host_s; } terms;
-static terms terms_of(const rm_step *s)
+enum { HEAD = 3, HOST_BYTES = 64 }; /* window, first step, CPU time of the communication thread */
+
+static json_t *numbers(const double *v, size_t n)
 {
-    return (terms){ rm_s(s->step_ns), rm_s(s->budget.compute_ns), rm_s(s->budget.exposed_comm_ns), rm_s(s->budget.exposed_copy_ns), rm_s(s->budget.input_ns), rm_s(s->budget.host_ns) };
+    json_t *a = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(a, bench_number(v[i]));
+    return a;
 }
 
-static json_t *terms_json(const terms *t)
+static json_t *ranks_json(const double *all, int size, int32_t n)
 {
-    return json_pack("[f, f, f, f, f, f]", t->step_s, t->compute_s, t->comm_s, t->copy_s, t->input_s, t->host_s);
-}
-
-/* {"window_s", "first_s", "ranks": [[[step, compute, comm, copy, input, host], ...steps], ...ranks]} on rank 0. */
-static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
-{
-    int size = rm_comm_size(r->s.comm);
-    size_t mine = (size_t)m->n * sizeof(terms);
-    double window[2] = { rm_s(m->window_ns), rm_s(m->first_ns) };
-    terms *own = malloc(mine), *all = malloc(mine * (size_t)size);
-    rm_status st = own && all ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory gathering step times");
-    for (int32_t i = 0; st == RM_OK && i < m->n; i++) own[i] = terms_of(&m->step[i]);
-    if (st == RM_OK) st = rm_comm_host_gather(r->s.comm, own, mine, all);
-    if (st == RM_OK) st = rm_comm_host_reduce(r->s.comm, window, 2, RM_F64, RM_MAX);
-    if (st == RM_OK && rm_comm_rank(r->s.comm) == 0) {
-        json_t *ranks = json_array();
-        for (int k = 0; k < size; k++) {
-            json_t *steps = json_array();
-            for (int32_t i = 0; i < m->n; i++) json_array_append_new(steps, terms_json(&all[(size_t)k * (size_t)m->n + (size_t)i]));
-            json_array_append_new(ranks, steps);
-        }
-        *out = json_pack("{s:f, s:f, s:o}", "window_s", window[0], "first_s", window[1], "ranks", ranks);
+    const size_t each = HEAD + (size_t)n * BENCH_TERMS;
+    double window = 0, first = 0, cpu = 0;
+    json_t *ranks = json_array();
+    for (int k = 0; k < size; k++) {
+        const double *own = all + (size_t)k * each;
+        json_t *steps = json_array();
+        for (int32_t i = 0; i < n; i++) json_array_append_new(steps, numbers(own + HEAD + (size_t)i * BENCH_TERMS, BENCH_TERMS));
+        json_array_append_new(ranks, steps);
+        window = own[0] > window ? own[0] : window;
+        first = own[1] > first ? own[1] : first;
+        cpu += own[2] / size;
     }
+    return json_pack("{s:f, s:f, s:f, s:o}", "window_s", window, "first_s", first, "comm_cpu_s", cpu, "ranks", ranks);
+}
+
+/* What bench_steps_read() reads, on rank 0. */
+static rm_status gather_series(rank_run *r, const series *m, json_t **out)
+{
+    const int size = rm_comm_size(r->s.comm);
+    const size_t each = HEAD + (size_t)m->n * BENCH_TERMS;
+    double *own = malloc(each * sizeof *own), *all = malloc(each * sizeof *all * (size_t)size);
+    rm_status st = own && all ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory gathering step times");
+    if (st == RM_OK) {
+        own[0] = rm_s(m->window_ns);
+        own[1] = rm_s(m->first_ns);
+        own[2] = rm_s(m->comm_cpu_ns);
+        for (int32_t i = 0; i < m->n; i++) bench_terms_of(&m->step[i], own + HEAD + (size_t)i * BENCH_TERMS);
+        st = rm_comm_host_gather(r->s.comm, own, each * sizeof *own, all);
+    }
+    if (st == RM_OK && rm_comm_rank(r->s.comm) == 0) *out = ranks_json(all, size, m->n);
     free(own);
     free(all);
+    return st;
+}
+
+static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
+{
+    json_t *self = NULL;
+    RM_TRY(gather_series(r, &m->real, out));
+    if (m->self.step) RM_TRY(gather_series(r, &m->self, &self));
+    if (self) json_object_set_new(*out, "self", self);
+    return RM_OK;
+}
+
+static rm_status gather_hosts(rank_run *r, json_t *root)
+{
+    const int size = rm_comm_size(r->s.comm);
+    char own[HOST_BYTES] = "", *all = calloc((size_t)size, HOST_BYTES);
+    rm_status st = all ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory gathering host names");
+    if (gethostname(own, sizeof own - 1) != 0) own[0] = '\0';
+    if (st == RM_OK) st = rm_comm_host_gather(r->s.comm, own, sizeof own, all);
+    if (st == RM_OK && rm_comm_rank(r->s.comm) == 0) {
+        json_t *hosts = json_array();
+        for (int k = 0; k < size; k++) json_array_append_new(hosts, json_string(all + (size_t)k * HOST_BYTES));
+        json_object_set_new(root, "hosts", hosts);
+    }
+    free(all);
+    return st;
+}
+
+/* ---- twins: what the all-reduce costs, on a synthetic batch */
+static const char *split_of(const rank_run *r) { return r->e.cfg.split && r->e.cfg.split[0] ? r->e.cfg.split : "single"; }
+
+/* A signal may have come to any rank, and all must stop at the same place. */
+static rm_status stop_together(rank_run *r)
+{
+    int32_t stop = bench_signal() != 0;
+    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
+    return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK;
+}
+
+static rm_status run_twins(rank_run *r, json_t *root)
+{
+    const char *split = split_of(r);
+    rm_synthetic y;
+    json_t *twins = NULL;
+    if (rm_comm_size(r->s.comm) == 1 || r->o->no_twins || !strcmp(r->o->input_mode, "data-only")) return RM_OK;
+    RM_TRY(rm_synthetic_new(r->s.batch, r->s.recipe.px, r->s.classes, (uint64_t)r->o->seed, &y));
+    const rm_source src = rm_source_synthetic(&y);
+    const bench_subject subject = { .engine = &r->e, .source = &src };
+    const bench_twins_config c = { .split = &split, .n_split = 1, .order = r->e.cfg.split_order, .rounds = r->steps > 12 ? r->steps / 3 : 4, .warmup = 1,
+                                   .seed = (uint64_t)r->o->seed, .what = "twins" };
+    rm_status st = bench_twins_measure(r->s.comm, &subject, &c, &twins);
+    rm_synthetic_free(&y);
+    if (st == RM_OK) st = stop_together(r);
+    if (st == RM_OK && twins) json_object_set_new(root, "twins", twins);
+    else json_decref(twins);
     return st;
 }
 
@@ -175,10 +268,24 @@ static rm_status measure_modes(rank_run *r, json_t *root)
         st = modes[i].run(r, &m);
         if (st == RM_OK) st = gather_mode(r, &m, &one);
         if (st == RM_OK && one) json_object_set_new(all, modes[i].name, one);
-        free(m.step);
+        free(m.real.step);
+        free(m.self.step);
     }
     json_object_set_new(root, "modes", all);
     return st;
+}
+
+static void describe(const rank_run *r, json_t *root)
+{
+    const struct { const char *key, *text; } texts[] = {
+        { "device", r->s.info.device }, { "device_name", r->s.info.name }, { "library", r->s.info.library }, { "dtype", rm_dtype_name(r->s.dtype) },
+        { "comm_library", rm_comm_library(r->s.comm) }, { "split", split_of(r) }, { "wire", "fp32" },
+    };
+    for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));
+    json_object_set_new(root, "batch", json_integer(r->s.batch));
+    json_object_set_new(root, "px", json_integer(r->s.recipe.px));
+    json_object_set_new(root, "threads", json_integer(r->s.info.threads));
+    json_object_set_new(root, "buckets", json_integer(r->e.buckets.n));
 }
 
 rm_status bench_scaling_rank(const bench_options *o, json_t **out)
@@ -196,20 +303,14 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
     rm_engine_config ec = { .recipe = &r.s.recipe, .dtype = r.s.dtype, .px = r.s.recipe.px, .batch = r.s.batch, .classes = r.s.classes, .no_fuse = o->no_fuse,
                             .timers = !o->no_timers, .split = o->split[0] ? o->split : r.s.recipe.split, .seed = (uint64_t)o->seed };
     RM_TRY_GOTO(st, rm_engine_new(r.s.device, r.s.comm, &ec, &r.e), out);
+    if (size > 1) RM_TRY_GOTO(st, bench_inject_parse(o->inject, rm_comm_rank(r.s.comm), size, &r.e.inject), out);
     RM_TRY_GOTO(st, measure_modes(&r, root), out);
+    RM_TRY_GOTO(st, run_twins(&r, root), out);
+    RM_TRY_GOTO(st, gather_hosts(&r, root), out);
+    describe(&r, root);
     rm_engine_free(&r.e);
     if (o->to_accuracy) RM_TRY_GOTO(st, to_accuracy(&r, root), out);
-    if (rm_comm_rank(r.s.comm) == 0) {
-        json_object_set_new(root, "device", json_string(r.s.info.device));
-        json_object_set_new(root, "device_name", json_string(r.s.info.name));
-        json_object_set_new(root, "library", json_string(r.s.info.library));
-        json_object_set_new(root, "dtype", json_string(rm_dtype_name(r.s.dtype)));
-        json_object_set_new(root, "batch", json_integer(r.s.batch));
-        json_object_set_new(root, "px", json_integer(r.s.recipe.px));
-        json_object_set_new(root, "threads", json_integer(r.s.info.threads));
-        json_object_set_new(root, "comm_library", json_string(rm_comm_library(r.s.comm)));
-        *out = json_incref(root);
-    }
+    if (rm_comm_rank(r.s.comm) == 0) *out = json_incref(root);
 out:
     json_decref(root);
     rm_engine_free(&r.e);

@@ -1,6 +1,8 @@
-/* What a scaling row's numbers are made of (docs/measures: throughput, efficiency, budget, attribution). */
+/* What a scaling row's numbers are made of (docs/scaling.md). */
 #include "bench/commands.h"
 #include "bench/scaling.h"
+#include "bench/scaling_loss.h"
+#include "bench/twins.h"
 #include "base/rng.h"
 #include "profiler/stats.h"
 #include <math.h>
@@ -8,62 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { T_STEP, T_COMPUTE, T_COMM, T_COPY, T_INPUT, T_HOST, TERMS } term;
-
-/* One mode of one N: term t of step i on rank k at v[(k * n + i) * TERMS + t]. */
-typedef struct { double *v, *slowest; int32_t ranks, n; double window_s, first_s; } table;
-
-static rm_status table_new(const json_t *mode, table *out)
-{
-    const json_t *ranks = json_object_get(mode, "ranks");
-    table t = { .ranks = (int32_t)json_array_size(ranks), .n = (int32_t)json_array_size(json_array_get(ranks, 0)),
-                .window_s = json_number_value(json_object_get(mode, "window_s")), .first_s = json_number_value(json_object_get(mode, "first_s")) };
-    t.v = calloc((size_t)t.ranks * (size_t)t.n * TERMS + 1, sizeof *t.v);
-    t.slowest = calloc((size_t)t.n + 1, sizeof *t.slowest);
-    *out = t;
-    if (!t.v || !t.slowest) return rm_fail(RM_E_NOMEM, "out of memory reading step times");
-    for (int32_t k = 0; k < t.ranks; k++)
-        for (int32_t i = 0; i < t.n; i++)
-            for (int x = 0; x < TERMS; x++) {
-                double d = json_number_value(json_array_get(json_array_get(json_array_get(ranks, (size_t)k), (size_t)i), (size_t)x));
-                t.v[((size_t)k * (size_t)t.n + (size_t)i) * TERMS + (size_t)x] = d;
-                if (x == T_STEP && d > t.slowest[i]) t.slowest[i] = d;
-            }
-    return RM_OK;
-}
-
-static void table_free(table *t)
-{
-    free(t->v);
-    free(t->slowest);
-}
-
-static double at(const table *t, int32_t rank, int32_t step, term x) { return t->v[((size_t)rank * (size_t)t->n + (size_t)step) * TERMS + (size_t)x]; }
-
-static double mean_of(const table *t, term x)
-{
-    double sum = 0;
-    for (int32_t k = 0; k < t->ranks; k++)
-        for (int32_t i = 0; i < t->n; i++) sum += at(t, k, i, x);
-    return sum / ((double)t->ranks * t->n);
-}
-
-/* Mean over steps of the fastest rank's time in the all-reduce: the transfer without waiting for anybody. */
-static double transfer_of(const table *t)
-{
-    double sum = 0;
-    for (int32_t i = 0; i < t->n; i++) {
-        double least = at(t, 0, i, T_COMM);
-        for (int32_t k = 1; k < t->ranks; k++) least = fmin(least, at(t, k, i, T_COMM));
-        sum += least;
-    }
-    return sum / t->n;
-}
-
-static double throughput(const table *t, int32_t images) { return t->window_s > 0 ? (double)images * t->n / t->window_s : NAN; }
+static double throughput(const bench_steps *t, int32_t images) { return t->window_s > 0 ? (double)images * t->n / t->window_s : NAN; }
 
 /* 95 % bootstrap percentile interval of the throughput over steps (slowest rank of each); seeded, so the same every time. */
-static void throughput_interval(const table *t, int32_t images, double *low, double *high)
+static void throughput_interval(const bench_steps *t, int32_t images, double *low, double *high)
 {
     enum { DRAWS = 1000 };
     double *x = malloc(DRAWS * sizeof *x);
@@ -88,47 +38,31 @@ static void throughput_interval(const table *t, int32_t images, double *low, dou
 
 static json_t *mode_json(const json_t *mode, int32_t images)
 {
-    table t;
+    bench_steps t;
     if (!mode) return json_pack("{s:n, s:s}", "images_per_s", "images_per_s_reason", "not asked for, or no data folder (--data synthetic)");
-    if (table_new(mode, &t) != RM_OK) {
-        table_free(&t);
+    if (bench_steps_read(mode, &t) != RM_OK) {
+        bench_steps_free(&t);
         return json_null();
     }
     double low, high;
     throughput_interval(&t, images, &low, &high);
     json_t *j = json_pack("{s:o, s:o, s:o, s:o, s:o}", "images_per_s", bench_number(throughput(&t, images)), "images_per_s_low", bench_number(low), "images_per_s_high",
                           bench_number(high), "step_s", bench_time_json(t.slowest, (size_t)t.n), "first_step_s", bench_number(t.first_s));
-    table_free(&t);
+    bench_steps_free(&t);
     return j;
 }
 
 /* Mean shares of the ranks, scaled to the median step: they sum to it. */
-static json_t *budget_json(const table *t)
+static json_t *budget_json(const bench_steps *t)
 {
-    double step = mean_of(t, T_STEP), median = rm_median(t->slowest, (size_t)t->n), k = step > 0 ? median / step : 0, known = 0;
-    static const struct { const char *name; term x; } rows[] = {
-        { "compute", T_COMPUTE }, { "exposed_comm", T_COMM }, { "exposed_copy", T_COPY }, { "input_stall", T_INPUT }, { "host", T_HOST },
+    static const struct { const char *name; bench_term x; } rows[] = {
+        { "compute", BENCH_COMPUTE }, { "exposed_comm", BENCH_EXPOSED_COMM }, { "exposed_copy", BENCH_EXPOSED_COPY },
+        { "input_stall", BENCH_INPUT }, { "host", BENCH_HOST }, { "idle", BENCH_IDLE },
     };
+    const double step = bench_term_mean(t, BENCH_STEP), k = step > 0 ? rm_median(t->slowest, (size_t)t->n) / step : 0;
     json_t *j = json_object();
-    for (size_t i = 0; i < RM_COUNT(rows); i++) {
-        double v = k * mean_of(t, rows[i].x);
-        json_object_set_new(j, rows[i].name, bench_number(v));
-        known += v;
-    }
-    json_object_set_new(j, "idle", bench_number(median - known > 1e-9 ? median - known : 0)); /* below a nanosecond: rounding */
+    for (size_t i = 0; i < RM_COUNT(rows); i++) json_object_set_new(j, rows[i].name, bench_number(k * bench_term_mean(t, rows[i].x)));
     return j;
-}
-
-/* Why a step of N devices takes longer than the ideal one: weak scaling's ideal is T(1), strong scaling's T(1)/N. */
-static json_t *attribution_json(const table *t, const table *one, double share)
-{
-    double transfer = t->ranks > 1 ? transfer_of(t) : 0;
-    double loss = mean_of(t, T_STEP) - share * mean_of(one, T_STEP);
-    double input = mean_of(t, T_INPUT) - share * mean_of(one, T_INPUT);
-    double compute = mean_of(t, T_COMPUTE) + mean_of(t, T_COPY) - share * (mean_of(one, T_COMPUTE) + mean_of(one, T_COPY));
-    double straggler = t->ranks > 1 ? mean_of(t, T_COMM) - transfer : 0;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "loss", bench_number(loss), "input", bench_number(input), "compute_slowdown", bench_number(compute), "exposed_transfer",
-                     bench_number(transfer), "straggler", bench_number(straggler), "unexplained", bench_number(loss - input - compute - transfer - straggler));
 }
 
 static void set_null(json_t *row, const char *key, const char *reason)
@@ -139,17 +73,58 @@ static void set_null(json_t *row, const char *key, const char *reason)
     json_object_set_new(row, name, json_string(reason));
 }
 
-static void set_communication(json_t *row, const table *t)
+static void set_number(json_t *row, const char *key, double v, const char *reason)
 {
-    static const char *const later[] = { "comm_cost_s", "eta_eff", "blocking_comm_s" };
-    if (t->ranks > 1) {
-        json_object_set_new(row, "overlap_geom", json_real(0));
-        json_object_set_new(row, "exposed_comm_s", bench_number(mean_of(t, T_COMM)));
-        for (size_t i = 0; i < RM_COUNT(later); i++) set_null(row, later[i], "needs the twin with the all-reduce off, which this version does not run");
-        return;
+    if (isfinite(v)) json_object_set_new(row, key, json_real(v));
+    else set_null(row, key, reason);
+}
+
+/* ---- communication: what the steps of this run show, and what only the twins do */
+static const char *const from_steps[] = { "comm_s", "overlap_geom", "exposed_comm_s", "blocking_comm_s", "comm_cpu_share" };
+static const char *const from_twins[] = { "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", "comm_cost_barrier_s", "eta_eff", "isolated_s",
+                                          "xfer_s", "skew_share", "slowdown", "gantt" };
+
+static void set_from_steps(json_t *row, const bench_steps *t)
+{
+    const double comm = bench_term_mean(t, BENCH_COMM);
+    set_number(row, "comm_s", comm, "");
+    set_number(row, "overlap_geom", bench_term_mean(t, BENCH_OVERLAP) / comm, "no time was spent communicating");
+    set_number(row, "exposed_comm_s", bench_term_mean(t, BENCH_EXPOSED_COMM), "");
+    set_number(row, "blocking_comm_s", bench_term_mean(t, BENCH_BLOCKED), "");
+    set_number(row, "comm_cpu_share", t->comm_cpu_s / t->window_s, "no time was measured");
+}
+
+static void set_from_twins(json_t *row, const json_t *twins)
+{
+    for (size_t i = 0; i < RM_COUNT(from_twins); i++) {
+        char name[64];
+        const char *key = from_twins[i];
+        json_t *v = json_object_get(twins, key), *why;
+        snprintf(name, sizeof name, "%s_reason", key);
+        why = json_object_get(twins, name);
+        if (v && !json_is_null(v)) json_object_set(row, key, v);
+        else set_null(row, key, json_is_string(why) ? json_string_value(why) : "the twins did not give it");
     }
-    static const char *const all[] = { "overlap_geom", "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s" };
-    for (size_t i = 0; i < RM_COUNT(all); i++) set_null(row, all[i], "one rank: nothing is communicated");
+}
+
+static void set_all_null(json_t *row, const char *const *key, size_t n, const char *reason)
+{
+    for (size_t i = 0; i < n; i++) set_null(row, key[i], reason);
+}
+
+static void set_communication(json_t *row, const bench_options *o, const bench_steps *t, const json_t *gathered, const char *mode)
+{
+    const json_t *twins = json_object_get(gathered, "twins");
+    const char *none = t->ranks == 1 ? "one rank: nothing is communicated" : !strcmp(mode, "data-only") ? "the loader alone communicates nothing" : NULL;
+    if (none) set_all_null(row, from_steps, RM_COUNT(from_steps), none);
+    else set_from_steps(row, t);
+    if (none || !twins) set_all_null(row, from_twins, RM_COUNT(from_twins), none ? none : o->no_twins ? "--no-twins" : "the twins did not run");
+    else {
+        json_t *measured = bench_twins_row(twins, 0);
+        set_from_twins(row, measured);
+        json_decref(measured);
+    }
+    json_object_set_new(row, "stragglers", none ? json_array() : bench_stragglers_json(t, json_object_get(gathered, "hosts")));
 }
 
 static const char *headline(const bench_options *o, const json_t *modes)
@@ -164,6 +139,7 @@ static void reproduce(const bench_options *o, int32_t n, char *line, size_t size
     bench_options one = *o;
     snprintf(number, sizeof number, "%d", n);
     one.gpus = number;
+    if (n == 1) one.inject = ""; /* nothing is injected into one device, nor accepted for it alone */
     bench_reproduce(&bench_cmd_scaling, &one, line, size);
 }
 
@@ -174,12 +150,32 @@ static json_t *common_row(const bench_options *o, int32_t n, const char *origin)
     return json_pack("{s:i, s:s, s:s, s:s}", "ranks", n, "origin", origin, "scaling", o->strong ? "strong" : "weak", "reproduce", line);
 }
 
-static void set_measured(json_t *row, const bench_options *o, int32_t n, const json_t *gathered, const table *t, const table *one, const char *mode)
+/* Against one device, with and without a communicator. */
+static void set_baselines(json_t *row, const bench_options *o, int32_t n, double x, const json_t *base, const char *mode, const bench_steps *t, const bench_steps *one, int32_t images)
+{
+    static const char reason[] = "no run of one device to compare with: these ranks were started by the user's own launcher";
+    const char *efficiency = o->strong ? "efficiency_strong" : "efficiency_weak";
+    double jitter, x1 = one ? throughput(one, images) : NAN, xs = NAN;
+    bench_steps self = { 0 };
+    const json_t *series = json_object_get(json_object_get(json_object_get(base, "modes"), mode), "self");
+    if (series && bench_steps_read(series, &self) == RM_OK) xs = throughput(&self, images);
+    bench_steps_free(&self);
+    set_number(row, "baseline_images_per_s", x1, reason);
+    set_number(row, "baseline_self_images_per_s", xs, one ? "the loader alone has no communicator" : reason);
+    if (!one) {
+        set_null(row, efficiency, reason);
+        set_null(row, "loss_attribution_s", reason);
+        return;
+    }
+    json_object_set_new(row, efficiency, bench_number(x / (n * x1)));
+    json_object_set_new(row, "loss_attribution_s", bench_loss_json(t, one, o->strong ? 1.0 / n : 1.0, &jitter));
+    if (n > 1) json_object_set_new(row, "jitter_s", bench_number(jitter));
+}
+
+static void set_measured(json_t *row, const bench_options *o, int32_t n, const json_t *gathered, const json_t *base, const bench_steps *t, const bench_steps *one, const char *mode)
 {
     int32_t images = n * (int32_t)json_integer_value(json_object_get(gathered, "batch"));
-    int32_t base_images = o->strong ? images : images / n;
-    double x = throughput(t, images), x1 = one ? throughput(one, base_images) : NAN, low, high;
-    const char *efficiency = o->strong ? "efficiency_strong" : "efficiency_weak";
+    double x = throughput(t, images), low, high;
     throughput_interval(t, images, &low, &high);
     json_object_set_new(row, "input", json_string(mode));
     json_object_set_new(row, "batch_per_device", json_integer(images / n));
@@ -188,28 +184,22 @@ static void set_measured(json_t *row, const bench_options *o, int32_t n, const j
     json_object_set_new(row, "images_per_s_high", bench_number(high));
     json_object_set_new(row, "step_s", bench_time_json(t->slowest, (size_t)t->n));
     json_object_set_new(row, "first_step_s", bench_number(t->first_s));
-    json_object_set_new(row, "baseline_images_per_s", bench_number(x1));
     json_object_set_new(row, "budget_s", budget_json(t));
-    if (one) {
-        json_object_set_new(row, efficiency, bench_number(x / (n * x1)));
-        json_object_set_new(row, "loss_attribution_s", attribution_json(t, one, o->strong ? 1.0 / n : 1.0));
-    } else {
-        set_null(row, efficiency, "no run of one device to compare with: these ranks were started by the user's own launcher");
-        set_null(row, "loss_attribution_s", "no run of one device to compare with");
-    }
-    set_communication(row, t);
+    json_object_set_new(row, "injected", json_string(n > 1 && o->inject ? o->inject : ""));
+    set_baselines(row, o, n, x, base, mode, t, one, o->strong ? images : images / n);
+    set_communication(row, o, t, gathered, mode);
 }
 
 json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathered, const json_t *base)
 {
-    static const char *const copied[] = { "device", "device_name", "dtype", "px", "threads", "comm_library", "to_accuracy" };
+    static const char *const copied[] = { "device", "device_name", "dtype", "px", "threads", "comm_library", "split", "buckets", "wire", "to_accuracy" };
     static const char *const names[] = { "synthetic", "data-only", "real" };
     const json_t *modes = json_object_get(gathered, "modes");
     const char *mode = headline(o, modes);
-    table t = { 0 }, one = { 0 };
+    bench_steps t = { 0 }, one = { 0 };
     json_t *result = NULL;
-    rm_status st = table_new(json_object_get(modes, mode), &t);
-    if (st == RM_OK && base) st = table_new(json_object_get(json_object_get(base, "modes"), mode), &one);
+    rm_status st = bench_steps_read(json_object_get(modes, mode), &t);
+    if (st == RM_OK && base) st = bench_steps_read(json_object_get(json_object_get(base, "modes"), mode), &one);
     if (st == RM_OK) {
         json_t *row = common_row(o, n, "measured"), *per_mode = json_object(), *samples = json_object();
         int32_t images = n * (int32_t)json_integer_value(json_object_get(gathered, "batch"));
@@ -217,12 +207,12 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
             if (json_object_get(gathered, copied[i])) json_object_set(row, copied[i], json_object_get(gathered, copied[i]));
         for (size_t i = 0; i < RM_COUNT(names); i++) json_object_set_new(per_mode, names[i], mode_json(json_object_get(modes, names[i]), images));
         json_object_set_new(row, "modes", per_mode);
-        set_measured(row, o, n, gathered, &t, base ? &one : NULL, mode);
+        set_measured(row, o, n, gathered, base, &t, base ? &one : NULL, mode);
         json_object_set_new(samples, "step_s", bench_samples(t.slowest, (size_t)t.n));
         result = json_pack("{s:o, s:o}", "row", row, "samples", samples);
     }
-    table_free(&t);
-    table_free(&one);
+    bench_steps_free(&t);
+    bench_steps_free(&one);
     return result;
 }
 

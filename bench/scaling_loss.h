@@ -1,0 +1,26 @@
+/* What the ranks of one N measured step by step, and where a scaling loss goes (docs/scaling.md). Pure functions of the numbers. */
+#ifndef RM_BENCH_SCALING_LOSS_H
+#define RM_BENCH_SCALING_LOSS_H
+#include "bench/session.h"
+
+/* Of one step on one rank, in seconds. BLOCKED is how long the update waited for the last all-reduces; COMM is |M|. */
+typedef enum bench_term {
+    BENCH_STEP, BENCH_COMPUTE, BENCH_EXPOSED_COMM, BENCH_EXPOSED_COPY, BENCH_INPUT, BENCH_HOST, BENCH_IDLE, BENCH_COMM, BENCH_OVERLAP, BENCH_BLOCKED, BENCH_TERMS
+} bench_term;
+void bench_terms_of(const rm_step *s, double out[BENCH_TERMS]);
+
+/* All steps of all ranks. cpu_s: of the ranks' communication threads, mean. */
+typedef struct bench_steps { double *v, *slowest; int32_t ranks, n; double window_s, first_s, comm_cpu_s; } bench_steps;
+/* {"window_s", "first_s", "comm_cpu_s", "ranks": [[[terms...] of each step] of each rank]}; free also after an error. */
+rm_status bench_steps_read(const json_t *mode, bench_steps *out) RM_CHECKED;
+void      bench_steps_free(bench_steps *t);
+double    bench_term_at(const bench_steps *t, int32_t rank, int32_t step, bench_term x);
+double    bench_term_mean(const bench_steps *t, bench_term x);  /* over ranks and steps */
+
+/* Why a step of several devices takes longer than the ideal one, `share` of the step `one`: {"loss", "input", "compute_slowdown",
+ * "exposed_transfer", "straggler", "unexplained"}, which add up. *out_jitter: how much of the straggler's part is lateness of no
+ * rank in particular. New reference. */
+json_t *bench_loss_json(const bench_steps *t, const bench_steps *one, double share, double *out_jitter);
+/* [{"rank", "host", "own_s", "wait_s", "late_share", "late_s", "late_s_low", "late_s_high", "straggler"}]. New reference. */
+json_t *bench_stragglers_json(const bench_steps *t, const json_t *hosts);
+#endif
