@@ -1,6 +1,7 @@
 /* bench scaling: the same training on 1..N devices, a row per N. */
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/inject.h"
 #include "bench/scaling.h"
 #include "profiler/runinfo.h"
 #include <stdio.h>
@@ -31,6 +32,21 @@ static rm_status choose_cores(sweep *w)
     for (int32_t i = 0; i < w->count; i++)
         if (w->n[i] <= most && w->n[i] > w->largest) w->largest = w->n[i];
     return bench_cores_per_device(w->o, w->largest, &w->cores);
+}
+
+/* Refused before any rank starts: what no N of the list could take. */
+static rm_status check_injection(const sweep *w)
+{
+    const char *spec = w->o->inject;
+    rm_inject ignored;
+    bool several = false;
+    for (int32_t i = 0; i < w->count; i++) {
+        if (w->n[i] == 1 || w->n[i] > w->largest) continue;
+        RM_TRY(bench_inject_parse(spec, 0, w->n[i], &ignored));
+        several = true;
+    }
+    if (spec && spec[0] && !several) return rm_fail(RM_E_ARG, "--inject %s: only runs of several devices take it; name some that fit with --gpus, or give --oversubscribe", spec);
+    return RM_OK;
 }
 
 static rm_status open_run(sweep *w)
@@ -94,52 +110,6 @@ static rm_status add_row(sweep *w, int32_t n)
     return st;
 }
 
-/* ---- the table */
-typedef struct { char text[32]; } cell;
-/* Value times scale with one decimal and a unit, "-" for what is not there. */
-static cell cell_of(const json_t *row, const char *key, double scale, const char *unit)
-{
-    cell c = { "-" };
-    const json_t *v = json_object_get(row, key);
-    if (json_is_number(v)) snprintf(c.text, sizeof c.text, "%.1f%s", scale * json_number_value(v), unit);
-    return c;
-}
-
-static void print_row(const bench_options *o, const json_t *row)
-{
-    const json_t *step = json_object_get(row, "step_s"), *budget = json_object_get(row, "budget_s");
-    const char *efficiency = o->strong ? "efficiency_strong" : "efficiency_weak", *input = json_string_value(json_object_get(row, "input"));
-    printf("%5lld  %-12s %-9s %10s %10s %10s %10s %8s %9s %9s%s\n", (long long)json_integer_value(json_object_get(row, "ranks")),
-           json_string_value(json_object_get(row, "origin")), input ? input : "-", cell_of(row, "images_per_s", 1, "").text,
-           cell_of(row, "images_per_s_low", 1, "").text, cell_of(row, "images_per_s_high", 1, "").text, cell_of(step, "median", 1e3, "").text,
-           cell_of(row, efficiency, 100, " %").text, cell_of(budget, "input_stall", 1e3, "").text, cell_of(row, "exposed_comm_s", 1e3, "").text,
-           json_is_true(json_object_get(row, "oversubscribed")) ? "  oversubscribed" : "");
-}
-
-static void print_modes(const json_t *rows)
-{
-    static const char *const names[] = { "synthetic", "data-only", "real" };
-    printf("\nimages/s by input mode\n%5s  %12s %12s %12s\n", "N", names[0], names[1], names[2]);
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, i), *modes = json_object_get(row, "modes");
-        if (!modes) continue;
-        printf("%5lld ", (long long)json_integer_value(json_object_get(row, "ranks")));
-        for (size_t m = 0; m < RM_COUNT(names); m++) printf(" %12s", cell_of(json_object_get(modes, names[m]), "images_per_s", 1, "").text);
-        putchar('\n');
-    }
-}
-
-static void print_table(const sweep *w)
-{
-    const json_t *first = json_array_get(w->rows, 0);
-    const char *device = json_string_value(json_object_get(first, "device_name"));
-    printf("%s scaling%s%s, %lld cores a device, batch %s; efficiency against X(1) without collectives\n", w->o->strong ? "strong" : "weak", device ? " on " : "", device ? device : "",
-           (long long)w->cores, w->o->strong ? "global" : "per device");
-    printf("%5s  %-12s %-9s %10s %10s %10s %10s %8s %9s %9s\n", "N", "origin", "input", "images/s", "95% low", "high", "step ms", "effic.", "stall ms", "comm ms");
-    for (size_t i = 0; i < json_array_size(w->rows); i++) print_row(w->o, json_array_get(w->rows, i));
-    print_modes(w->rows);
-}
-
 /* ---- the command */
 /* Under the user's own mpirun or srun the world is what it is: one row for it, nothing stored by other ranks. */
 static rm_status inside_world(const bench_options *o, sweep *w)
@@ -167,6 +137,7 @@ static rm_status measure_all(sweep *w)
     rm_dataset_close(check.data);
     RM_TRY(parse_gpus(w->o, w));
     RM_TRY(choose_cores(w));
+    RM_TRY(check_injection(w));
     RM_TRY(open_run(w));
     RM_TRY(gathered(w, 1, &w->base));
     for (int32_t i = 0; i < w->count; i++) RM_TRY(add_row(w, w->n[i]));
@@ -196,6 +167,7 @@ static rm_status print_plan(const bench_options *o)
     sweep w = { .o = o };
     RM_TRY(parse_gpus(o, &w));
     RM_TRY(choose_cores(&w));
+    RM_TRY(check_injection(&w));
     printf("%s scaling, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak", w.cores,
            o->steps ? o->steps : BENCH_DEFAULT_STEPS, o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
     for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
@@ -212,7 +184,7 @@ static rm_status scaling(const bench_options *o)
     rm_status st = bench_is_rank(o) ? inside_world(o, &w) : measure_all(&w);
     if (bench_is_rank(o)) reports = json_array_size(w.rows) > 0;
     if (st == RM_OK && reports) st = rm_store_run_end(w.store, w.run, 0);
-    if (st == RM_OK && reports && bench_table_wanted(o)) print_table(&w);
+    if (st == RM_OK && reports && bench_table_wanted(o)) bench_scaling_print(o, w.rows, w.cores);
     if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.environment, json_incref(w.rows));
     json_decref(w.base);
     json_decref(w.rows);
@@ -226,6 +198,7 @@ static const char *const examples[] = {
     "bench scaling --gpus 1,2,4,8,16",
     "bench scaling --gpus 1,2 --data data/fashion-mnist --steps 20 --json scaling.json",
     "bench scaling --gpus 1,2 --strong --batch 128 --data synthetic --px 64",
+    "bench scaling --gpus 1,2 --inject straggler=20ms@rank1",
     NULL,
 };
 const bench_command bench_cmd_scaling = {
