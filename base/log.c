@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -97,7 +98,7 @@ void rm_warn_once(const char *key, const char *fmt, ...)
 void rm_progress_begin(rm_progress *p, const char *what, const char *unit, uint64_t total)
 {
     *p = (rm_progress) {
-        .what = what, .unit = unit, .total = total, .start_ns = rm_now_ns(), .on = verbosity != RM_QUIET && own_rank <= 0 && isatty(STDERR_FILENO)
+        .what = what, .unit = unit, .total = total, .start_ns = rm_now_ns(), .on = verbosity != RM_QUIET && own_rank <= 0 && (isatty(STDERR_FILENO) || getenv("RINGMARK_PROGRESS"))
     };
 }
 

@@ -18,7 +18,8 @@ void rm_error(const char *fmt, ...) RM_PRINTF(1, 2);
 /* Shown the first time `key` (a string literal) is seen in this process. */
 void rm_warn_once(const char *key, const char *fmt, ...) RM_PRINTF(2, 3);
 
-/* A progress line with rate and ETA on a terminal; silent in a pipe, with -q and on ranks other than 0. */
+/* A progress line with rate and ETA on a terminal; silent in a pipe, with -q and on ranks other than 0. $RINGMARK_PROGRESS says that
+ * the pipe leads to a terminal: the launcher of ranks sets it. */
 typedef struct rm_progress { const char *what, *unit; uint64_t total, start_ns, shown_ns; bool on; } rm_progress;
 void rm_progress_begin(rm_progress *p, const char *what, const char *unit, uint64_t total);
 /* `note` may be NULL ("loss 2.31"). Redraws at most ten times a second. */

@@ -71,8 +71,17 @@ void bench_facts_cause(const bench_facts *f, char *text, size_t size)
 
 /* NOLINTEND(cert-err34-c) */
 /* ---- lines */
+static const char line_end[] = "\r\033[K"; /* how log.c takes a progress line away; the last three characters end each drawing of it */
+
+static void clear_progress(bench_talk *t)
+{
+    if (t->drawn) fputs(line_end, t->sink);
+    t->drawn = false;
+}
+
 static void pass(bench_talk *t, const char *text)
 {
+    clear_progress(t);
     fputs(text, t->sink);
     fputc('\n', t->sink);
     fflush(t->sink);
@@ -130,18 +139,29 @@ static void take_line(bench_talk *t, const char *line)
     t->blank = false;
 }
 
+/* What is in `line` is a whole drawing of the progress line: it has no end of line, and is passed on as it is. */
+static bool take_progress(bench_talk *t)
+{
+    const size_t n = t->line.n, tail = sizeof line_end - 2;
+    if (n < tail + 1 || t->line.text[0] != '\r' || memcmp(t->line.text + n - tail, line_end + 1, tail) != 0) return false;
+    fputs(t->line.text, t->sink);
+    fflush(t->sink);
+    t->drawn = n > tail + 1;
+    return true;
+}
+
 void bench_talk_feed(bench_talk *t, const char *text, size_t n)
 {
     while (n > 0) {
-        const char *end = memchr(text, '\n', n);
-        const size_t part = end ? (size_t)(end - text) : n;
-        rm_str_add_n(&t->line, text, part);
-        if (end || t->line.n > LINE_MAX_BYTES) {
-            take_line(t, t->line.text ? t->line.text : "");
-            rm_str_free(&t->line);
-        }
-        text += end ? part + 1 : part;
-        n -= end ? part + 1 : part;
+        size_t part = 0; /* up to the end of a line, or to where a drawing may end */
+        while (part < n && text[part] != '\n' && text[part] != 'K') part++;
+        const bool end = part < n && text[part] == '\n';
+        const size_t taken = part < n ? part + 1 : n;
+        rm_str_add_n(&t->line, text, end ? part : taken);
+        if (end || t->line.n > LINE_MAX_BYTES) take_line(t, t->line.text ? t->line.text : "");
+        if (end || t->line.n > LINE_MAX_BYTES || take_progress(t)) rm_str_free(&t->line);
+        text += taken;
+        n -= taken;
     }
 }
 
@@ -150,4 +170,5 @@ void bench_talk_end(bench_talk *t)
     if (t->line.n) take_line(t, t->line.text);
     rm_str_free(&t->line);
     end_block(t);
+    clear_progress(t);
 }

@@ -21,6 +21,7 @@ typedef struct bench_talk {
     char fence;              /* '-' or '=' inside a block, else 0 */
     bool known;              /* the block is one to drop */
     bool blank;              /* an empty line waits to see whether it belongs to a block */
+    bool drawn;              /* a progress line of rank 0 is on the terminal */
 } bench_talk;
 
 void bench_talk_feed(bench_talk *t, const char *text, size_t n);

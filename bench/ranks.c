@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_WORDS = 400 };
 static const char cores_variable[] = "RINGMARK_CORES_EACH";
@@ -54,7 +55,7 @@ static rm_status start_ranks(const bench_options *o, int32_t n, int32_t cores, j
 {
     enum { SIZE = 128 * 1024 };
     char setting[64], *text = malloc(SIZE);
-    const char *word[MAX_WORDS], *env[] = { setting, NULL };
+    const char *word[MAX_WORDS], *env[] = { setting, isatty(STDERR_FILENO) ? "RINGMARK_PROGRESS=1" : NULL, NULL };
     if (!text) return rm_fail(RM_E_NOMEM, "out of memory starting ranks");
     snprintf(setting, sizeof setting, "%s=%d", cores_variable, cores);
     rm_status st = own_words(text, SIZE, word);

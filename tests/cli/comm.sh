@@ -51,6 +51,13 @@ ended() { # ended CODE PATTERN FILE
 begin int.json; kill -INT "$pid"; ended 130 'interrupted' int.json
 begin kill.json; kill -9 "$(a_rank)"; ended 6 'killed by signal 9' kill.json
 
+# the ranks' progress line reaches the terminal through the launcher, and is gone in the end
+if command -v script >/dev/null; then
+  script -qec "'$bench' comm --device null --oversubscribe --sizes 8:4Ki:8 --op all-reduce" seen.txt >/dev/null 2>&1 || fail "on a terminal: $(cat seen.txt)"
+  grep -q '3/4 sizes.* left, all-reduce 4096 B' seen.txt || fail "no progress: $(cat -v seen.txt)"
+  grep -q $'\r\033\[K# 2 ranks' seen.txt || fail "the progress line is not taken away: $(cat -v seen.txt)"
+fi
+
 # under the user's own mpirun
 mpirun=$("$bench" comm --gpus 1 --json - --sizes 8 2>/dev/null | grep -q 'Open MPI' && command -v mpirun)
 if [[ -n $mpirun ]]; then
