@@ -204,6 +204,44 @@ static rm_status mode_agree(rm_comm *c, rm_device *d, json_t *out)
     return rm_comm_agree(c, other, 3);
 }
 
+/* Gradients in f32 that travel as bf16: exact for small integers, within half a unit of 8 bits of the sum of the rounded otherwise, the same
+ * bits on every rank, and a NaN arrives. Two communicators at once, several parts each. */
+static rm_status mode_wire(rm_comm *c, rm_device *d, json_t *out)
+{
+    enum { N = 3000001 };
+    const rm_comm_config cfg = { .timeout_s = 30, .wire = RM_BF16 };
+    rm_comm *narrow;
+    rm_buf *buf;
+    rm_request *r;
+    rm_reduce_time time;
+    RM_TRY(rm_comm_open("mpi", &cfg, d, &narrow));
+    RM_TRY(rm_buf_alloc(d, RM_MEM_DEVICE, N * sizeof(float), &buf));
+    float *p = rm_buf_host(buf);
+    const rm_span span = { { buf, 0 }, N, RM_F32 };
+    for (uint64_t i = 0; i < N; i++) p[i] = (float)value_of(c->rank, i);
+    RM_TRY(rm_comm_reduce_start(narrow, &span, 1, NULL, &r));
+    RM_TRY(rm_comm_reduce_wait_timed(narrow, r, NULL, &time));
+    NEED(time.end_ns > time.begin_ns);
+    for (uint64_t i = 0; i < N; i++) NEED(p[i] == (float)sum_of(c->size, i));
+    for (uint64_t i = 0; i < N; i++) p[i] = 1 + (float)(i % 1000) * 1e-3f;
+    if (c->rank == 1) p[7] = NAN;
+    rm_comm_delay_next(narrow, 50000000);
+    RM_TRY(rm_comm_reduce_start(narrow, &span, 1, NULL, &r));
+    RM_TRY(rm_comm_reduce_wait_timed(narrow, r, NULL, &time));
+    NEED(time.end_ns - time.begin_ns >= 50000000);
+    NEED(isnan(p[7]));
+    for (uint64_t i = 8; i < N; i++) NEED(fabsf(p[i] / (float)c->size - (1 + (float)(i % 1000) * 1e-3f)) <= 0x1p-7f);
+    double low, sum = 0;
+    for (uint64_t i = 8; i < N; i++) sum += p[i];
+    low = sum;
+    RM_TRY(rm_comm_host_reduce(c, &low, 1, RM_F64, RM_MIN));
+    NEED(low == sum);
+    NEED(rm_comm_cpu_ns(narrow) > 0 && rm_comm_cpu_ns(c) > 0);
+    rm_buf_free(d, buf);
+    rm_comm_close(narrow);
+    return RM_OK;
+}
+
 static rm_status mode_exit3(rm_comm *c, rm_device *d, json_t *out)
 {
     if (c->rank == c->size - 1) return rm_fail(RM_E_INCONCLUSIVE, "the last rank says three");
@@ -275,7 +313,7 @@ static rm_status mode_env(rm_comm *c, rm_device *d, json_t *out)
 }
 
 static const struct { const char *name; rm_status (*run)(rm_comm *c, rm_device *d, json_t *out); } modes[] = {
-    { "sums", mode_sums }, { "bf16", mode_bf16 }, { "bits", mode_bits }, { "many", mode_many }, { "agree", mode_agree }, { "exit3", mode_exit3 },
+    { "sums", mode_sums }, { "bf16", mode_bf16 }, { "bits", mode_bits }, { "many", mode_many }, { "wire", mode_wire }, { "agree", mode_agree }, { "exit3", mode_exit3 },
     { "kill", mode_kill }, { "stop", mode_stop }, { "work", mode_work }, { "partial", mode_partial }, { "talk", mode_talk }, { "env", mode_env },
 };
 
@@ -437,7 +475,7 @@ static void test_sums(void **state)
 /* Cut into calls of 300001 elements, as counts above INT_MAX are cut. */
 static void test_large_counts(void **state)
 {
-    static const char *const env[] = { "RINGMARK_MPI_PART=300001", NULL };
+    static const char *const env[] = { "RINGMARK_MPI_PART=1200004", NULL };
     expect_ok(3, "sums", env, NULL);
 }
 
@@ -455,6 +493,8 @@ static void test_rounding_and_bits(void **state)
     expect_ok(2, "bf16", NULL, NULL);
     expect_ok(3, "bits", NULL, NULL);
     expect_ok(2, "many", NULL, NULL);
+    expect_ok(2, "wire", NULL, NULL);
+    expect_ok(3, "wire", NULL, NULL);
 }
 
 static void test_disagreement(void **state)
@@ -479,6 +519,10 @@ static void test_killed(void **state)
 static void test_time_out(void **state)
 {
     expect_failure(2, "stop", "2", RM_E_PEER, "waited 2.0 s for the all-reduce of 4000 bytes");
+    assert_non_null(strstr(rm_last_error(), "rank 1 on "));
+    assert_non_null(strstr(rm_last_error(), "did not arrive"));
+    expect_failure(4, "stop", "2", RM_E_PEER, "rank 3 on "); /* and not those that wait as well */
+    assert_null(strstr(rm_last_error(), "ranks"));
 }
 
 static void test_partial_has_a_result(void **state)
@@ -568,7 +612,11 @@ static const char *words_of(const bench_launch_config *cfg, const char *library,
 static void test_command_lines(void **state)
 {
     static const char *const env[] = { "TEST_VALUE=1", NULL };
-    const bench_launch_config one = { .ranks = 1 }, four = { .ranks = 4, .env = env }, hosts = { .ranks = 4, .hostfile = "hosts" };
+    char hosts_file[] = "/tmp/rm-test-hosts-XXXXXX";
+    const int hosts_fd = mkstemp(hosts_file);
+    assert_int_equal(write(hosts_fd, "a slots=2\nb:3\n", 14), 14);
+    close(hosts_fd);
+    const bench_launch_config one = { .ranks = 1 }, four = { .ranks = 4, .env = env }, hosts = { .ranks = 4, .hostfile = hosts_file };
     char text[1024], dir[] = "/tmp/rm-test-XXXXXX", file[64], path[4096];
     assert_string_equal(words_of(&one, "Open MPI 4.1.4", text, sizeof text), "");
     assert_null(words_of(&four, "Intel(R) MPI Library 2021.9", text, sizeof text)); /* not installed here, or this test learns of it */
@@ -584,12 +632,24 @@ static void test_command_lines(void **state)
     setenv("RINGMARK_MPIEXEC", file, 1);
     assert_non_null(words_of(&four, "Open MPI 4.1.4", text, sizeof text));
     assert_non_null(strstr(text, " --bind-to none "));
-    assert_non_null(strstr(text, " --oversubscribe -x TEST_VALUE -n 4 "));
+    assert_non_null(strstr(text, " --oversubscribe -x TEST_VALUE "));
+    assert_non_null(strstr(text, " -n 4 "));
     assert_non_null(words_of(&hosts, "Open MPI 4.1.4", text, sizeof text));
     assert_null(strstr(text, "--oversubscribe")); /* slots in a host file are the user's word */
-    assert_non_null(strstr(text, " --hostfile hosts -n 4 "));
+    assert_non_null(strstr(text, " --host a:2,b:3 "));
     assert_non_null(words_of(&hosts, "MPICH 4.0.2", text, sizeof text));
-    assert_non_null(strstr(text, " -bind-to none -f hosts -n 4 "));
+    assert_non_null(strstr(text, " -bind-to none -hosts a:2,b:3 -n 4 "));
+    /* Ranks elsewhere get ours, and what is given over it, once. */
+    setenv("RINGMARK_SOMETHING", "x", 1);
+    setenv("TEST_VALUE", "0", 1);
+    assert_non_null(words_of(&four, "Open MPI 4.1.4", text, sizeof text));
+    assert_non_null(strstr(text, " -x RINGMARK_SOMETHING "));
+    assert_null(strstr(strstr(text, "-x TEST_VALUE") + 4, "TEST_VALUE"));
+    unsetenv("RINGMARK_SOMETHING");
+    unsetenv("TEST_VALUE");
+    unlink(hosts_file);
+    assert_null(words_of(&hosts, "Open MPI 4.1.4", text, sizeof text));
+    assert_non_null(strstr(rm_last_error(), hosts_file));
     unsetenv("RINGMARK_MPIEXEC");
     snprintf(path, sizeof path, "%s:%s", dir, getenv("PATH"));
     char *const old = strdup(getenv("PATH"));
