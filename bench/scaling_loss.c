@@ -102,7 +102,7 @@ json_t *bench_loss_json(const bench_steps *t, const bench_steps *one, double sha
     const double compute = rank_mean(t, fast, BENCH_COMPUTE) + rank_mean(t, fast, BENCH_EXPOSED_COPY) -
                            share * (bench_term_mean(one, BENCH_COMPUTE) + bench_term_mean(one, BENCH_EXPOSED_COPY));
     const double last = last_own(t), transfer = least_wait(t), straggler = last - own_mean(t, fast);
-    *out_jitter = last - own_mean(t, slow);
+    *out_jitter = fmax(0, last - own_mean(t, slow)); /* never below but for rounding */
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "loss", bench_number(loss), "input", bench_number(input), "compute_slowdown", bench_number(compute), "exposed_transfer",
                      bench_number(transfer), "straggler", bench_number(straggler), "unexplained", bench_number(loss - input - compute - transfer - straggler));
 }

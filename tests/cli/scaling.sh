@@ -12,6 +12,8 @@ check one.json 'r[0]["images_per_s"] is None and r[0]["reason"] and r[0]["step_s
 check one.json 'r[1]["input"] == "real" and all(r[1]["modes"][m]["images_per_s"] > 0 for m in ("synthetic", "data-only", "real"))'
 check one.json 'abs(sum(r[1]["budget_s"].values()) / r[1]["step_s"]["median"] - 1) < 0.02 and abs(r[1]["efficiency_weak"] - 1) < 1e-9'
 check one.json 'r[1]["images_per_s_low"] <= r[1]["images_per_s"] * 1.0001 and r[1]["overlap_geom"] is None and len(r[1]["overlap_geom_reason"]) > 0'
+check one.json 'r[1]["baseline_images_per_s"] == r[1]["images_per_s"] and r[1]["baseline_self_images_per_s"] > 0 and r[1]["injected"] == "" and r[1]["stragglers"] == []'
+check one.json 'all(r[1][k] is None and "one rank" in r[1][k + "_reason"] for k in ("comm_cost_s", "eta_eff", "isolated_s", "blocking_comm_s", "gantt"))'
 [[ $(sqlite3 test.db "select count(*) from samples" 2>/dev/null || echo 1) -gt 0 ]] || fail "no raw samples"
 
 expect 0 'synthetic' "$bench" scaling --data synthetic --gpus 1 --px 16 --batch 8 --steps 2 --warmup 1
@@ -23,9 +25,21 @@ expect 2 'gpus' "$bench" scaling --gpus 0
 # two ranks, weak and strong
 "${sweep[@]}" --gpus 1,2 --oversubscribe --json two.json -q || fail "two ranks"
 check two.json 'r[1]["ranks"] == 2 and r[1]["exposed_comm_s"] > 0 and r[1]["batch_per_device"] == 8'
+check two.json 'abs(sum(r[1]["budget_s"].values()) / r[1]["step_s"]["median"] - 1) < 0.02 and r[1]["comm_s"] >= r[1]["exposed_comm_s"] and r[1]["split"] and r[1]["buckets"] >= 1'
+check two.json 'abs(1 - r[1]["exposed_comm_s"] / r[1]["comm_s"] - r[1]["overlap_geom"]) < 1e-6 and r[1]["blocking_comm_s"] > 0 and 0 <= r[1]["comm_cpu_share"] <= 1.05'
+check two.json 'r[1]["comm_cost_s_low"] <= r[1]["comm_cost_s"] <= r[1]["comm_cost_s_high"] and abs(1 - r[1]["comm_cost_s"] / r[1]["isolated_s"]["median"] - r[1]["eta_eff"]) < 1e-6'
+check two.json '0 < r[1]["xfer_s"] <= r[1]["comm_s"] * 1.5 and len(r[1]["gantt"]["buckets"]) == r[1]["buckets"] and r[1]["baseline_self_images_per_s"] > 0'
+check two.json '[x["rank"] for x in r[1]["stragglers"]] == [0, 1] and all(x["host"] and x["own_s"] > 0 for x in r[1]["stragglers"]) and 0 <= r[1]["jitter_s"] <= r[1]["loss_attribution_s"]["straggler"] + 1e-9'
 check two.json 'abs(sum(v for k, v in r[1]["loss_attribution_s"].items() if k != "loss") - r[1]["loss_attribution_s"]["loss"]) < 1e-9'
 "${sweep[@]}" --gpus 1,2 --strong --oversubscribe --json strong.json -q || fail "strong"
 check strong.json 'r[1]["batch_per_device"] == 4 and r[1]["efficiency_strong"] > 0'
+check strong.json 'r[1]["comm_cost_s"] is not None and abs(sum(r[1]["budget_s"].values()) / r[1]["step_s"]["median"] - 1) < 0.02'
+"$bench" scaling --device null --data synthetic --px 16 --batch 4 --steps 4 --warmup 1 --gpus 2 --oversubscribe --no-twins --split equal:3 --json no.json -q || fail "--no-twins"
+check no.json 'r[0]["comm_cost_s"] is None and r[0]["comm_cost_s_reason"] == "--no-twins" and r[0]["comm_s"] > 0 and (r[0]["split"], r[0]["buckets"]) == ("equal:3", 3)'
+out=$("$bench" scaling --device null --data synthetic --px 16 --batch 4 --steps 4 --warmup 1 --gpus 1,2 --oversubscribe -q) || fail "table"
+for words in 'where the loss goes' '\+ straggler' 'communicator of one rank' 'eta_eff' 'ranks by lateness' 'distinguishably|is a straggler'; do
+  grep -Eq -- "$words" <<<"$out" || fail "no /$words/ in: $out"
+done
 
 # killed in the middle: finished rows are kept, and only they
 rm -f test.db*
