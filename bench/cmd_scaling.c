@@ -20,14 +20,21 @@ typedef struct {
 static rm_status parse_gpus(const bench_options *o, sweep *w)
 {
     if (o->gpus[0]) return bench_parse_list(o->gpus, "--gpus", w->n, &w->count);
-    for (int32_t n = 1; n <= rm_cores_available() && w->count < BENCH_MAX_LIST; n *= 2) w->n[w->count++] = n;
+    int32_t most;
+    char where[400];
+    RM_TRY(bench_devices(o, o->threads > 0 ? o->threads : 1, &most, where, sizeof where));
+    if (most == INT32_MAX) most = rm_cores_available();
+    for (int32_t n = 1; n <= most && w->count < BENCH_MAX_LIST; n *= 2) w->n[w->count++] = n;
     return RM_OK;
 }
 
 /* A device is the same number of cores at every N: what the largest measured N leaves for each. */
 static rm_status choose_cores(sweep *w)
 {
-    int32_t most = w->o->oversubscribe ? INT32_MAX : rm_cores_available() / (w->o->threads > 0 ? w->o->threads : 1);
+    int32_t most;
+    char where[400];
+    RM_TRY(bench_devices(w->o, w->o->threads > 0 ? w->o->threads : 1, &most, where, sizeof where));
+    if (w->o->oversubscribe) most = INT32_MAX;
     w->largest = 1;
     for (int32_t i = 0; i < w->count; i++)
         if (w->n[i] <= most && w->n[i] > w->largest) w->largest = w->n[i];
@@ -89,12 +96,14 @@ static rm_status gathered(sweep *w, int32_t n, json_t **out)
 
 static rm_status add_row(sweep *w, int32_t n)
 {
-    char key[32], reason[160];
+    char key[32], reason[512], where[400];
     json_t *got = NULL, *result = NULL;
     rm_status st = RM_OK;
+    int32_t devices;
+    RM_TRY(bench_devices(w->o, w->cores, &devices, where, sizeof where));
     snprintf(key, sizeof key, "n=%d", n);
     if (n > w->largest) {
-        snprintf(reason, sizeof reason, "this machine has %d devices of %d cores; --oversubscribe runs more ranks than that", rm_cores_available() / w->cores, w->cores);
+        snprintf(reason, sizeof reason, "%s; --oversubscribe runs more ranks than that", where);
         result = bench_scaling_absent(w->o, n, reason);
     } else {
         RM_TRY(gathered(w, n, &got));
@@ -103,7 +112,7 @@ static rm_status add_row(sweep *w, int32_t n)
     }
     if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row of n=%d", n);
     json_t *row = json_object_get(result, "row");
-    if (w->o->oversubscribe && n * w->cores > rm_cores_available()) json_object_set_new(row, "oversubscribed", json_true());
+    if (w->o->oversubscribe && n > devices) json_object_set_new(row, "oversubscribed", json_true());
     st = bench_store_result(w->store, w->run, key, result);
     if (st == RM_OK) json_array_append(w->rows, row);
     json_decref(result);

@@ -21,6 +21,8 @@ enum { POLL_MS = 50, TERM_GRACE_MS = 4000 };
 /* A launch under way. */
 typedef struct launch {
     const bench_launch_config *cfg;
+    bench_launch_config with;    /* the caller's, with `given` for its env */
+    const char **given;          /* what the ranks are given: the caller's and ours */
     bench_launch_command command;
     char  **env;                 /* of the child; all malloc'ed */
     char    id[64];              /* "RINGMARK_LAUNCH=...": in the environment of everything we started */
@@ -42,7 +44,7 @@ static bool names_a_rank(const char *entry)
     return false;
 }
 
-static bool replaced(const char *entry, const char *const *by)
+bool bench_launch_replaced(const char *entry, const char *const *by)
 {
     const size_t n = strcspn(entry, "=") + 1;
     for (size_t i = 0; by && by[i]; i++)
@@ -50,24 +52,36 @@ static bool replaced(const char *entry, const char *const *by)
     return false;
 }
 
+static rm_status make_given(launch *l, const bench_launch_config *cfg)
+{
+    size_t n = 0;
+    while (cfg->env && cfg->env[n]) n++;
+    l->given = calloc(n + 3, sizeof *l->given);
+    if (!l->given) return rm_fail(RM_E_NOMEM, "out of memory for the environment of the ranks");
+    for (size_t i = 0; i < n; i++) l->given[i] = cfg->env[i];
+    l->given[n++] = l->id;
+    if (cfg->oversubscribe) l->given[n] = "RINGMARK_SHARED_CORES=1";
+    l->with = *cfg;
+    l->with.env = l->given;
+    l->cfg = &l->with;
+    return RM_OK;
+}
+
 /* Ours, without what another launcher told us about ourselves, plus what the ranks are given. */
 static rm_status make_env(launch *l)
 {
-    const char *const extra[] = { l->id, l->cfg->oversubscribe ? "RINGMARK_SHARED_CORES=1" : NULL };
     const bool is_rank = rm_world_is_rank();
     size_t n = 0, m = 0, k = 0;
     while (environ[n]) n++;
-    while (l->cfg->env && l->cfg->env[m]) m++;
-    l->env = calloc(n + m + RM_COUNT(extra) + 1, sizeof *l->env);
+    while (l->given[m]) m++;
+    l->env = calloc(n + m + 1, sizeof *l->env);
     if (!l->env) goto nomem;
     for (size_t i = 0; i < n; i++) {
-        if ((is_rank && names_a_rank(environ[i])) || replaced(environ[i], l->cfg->env)) continue;
+        if ((is_rank && names_a_rank(environ[i])) || bench_launch_replaced(environ[i], l->given)) continue;
         if (!(l->env[k++] = strdup(environ[i]))) goto nomem;
     }
     for (size_t i = 0; i < m; i++)
-        if (!(l->env[k++] = strdup(l->cfg->env[i]))) goto nomem;
-    for (size_t i = 0; i < RM_COUNT(extra); i++)
-        if (extra[i] && !(l->env[k++] = strdup(extra[i]))) goto nomem;
+        if (!(l->env[k++] = strdup(l->given[i]))) goto nomem;
     return RM_OK;
 nomem:
     return rm_fail(RM_E_NOMEM, "out of memory for the environment of the ranks");
@@ -297,6 +311,7 @@ static void launch_free(launch *l)
     }
     for (size_t i = 0; l->env && l->env[i]; i++) free(l->env[i]);
     free(l->env);
+    free(l->given);
     if (l->result_path[0]) unlink(l->result_path);
     bench_launch_command_free(&l->command);
     free(l);
@@ -308,13 +323,13 @@ rm_status bench_launch(const bench_launch_config *cfg, json_t **out)
     if (!l) return rm_fail(RM_E_NOMEM, "out of memory starting ranks");
     FILE *const sink[2] = { stdout, stderr };
     json_t *result = NULL;
-    l->cfg = cfg;
     for (int i = 0; i < 2; i++) {
         l->talk[i] = (bench_talk) { .sink = sink[i], .facts = &l->facts, .verbose = cfg->verbose };
         l->pipe_fd[i] = -1;
     }
     snprintf(l->id, sizeof l->id, "RINGMARK_LAUNCH=%ld.%llu", (long)getpid(), (unsigned long long)rm_now_ns());
-    rm_status st = make_env(l);
+    rm_status st = make_given(l, cfg);
+    if (st == RM_OK) st = make_env(l);
     if (st == RM_OK) st = make_command(l);
     if (st == RM_OK) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -31,6 +31,11 @@ rm_status bench_launch(const bench_launch_config *cfg, json_t **out) RM_CHECKED;
 /* Rank 0: leaves its result in the file named by --rank-result. */
 rm_status bench_launch_leave_result(const char *path, const json_t *result) RM_CHECKED;
 
+/* In a Slurm job of several tasks or nodes: srun starts the ranks. A single task is this machine's business. */
+bool    bench_slurm_several(void);
+/* A number that Slurm gave in a variable: 4 of "4", the largest of "2(x3),4"; 0 when there is none. */
+int32_t bench_slurm_number(const char *variable);
+
 /* ---- the launcher's command line, apart from starting it */
 enum { BENCH_LAUNCH_WORDS = 512 };
 typedef struct bench_launch_command {
@@ -42,4 +47,6 @@ typedef struct bench_launch_command {
 rm_status bench_launch_find(const bench_launch_config *cfg, const char *library, bench_launch_command *out) RM_CHECKED;
 rm_status bench_launch_add(bench_launch_command *c, const char *word) RM_CHECKED;
 void      bench_launch_command_free(bench_launch_command *c);
+/* Has one of `by` ("NAME=value"; NULL-terminated, may be NULL) the name of `entry`? */
+bool      bench_launch_replaced(const char *entry, const char *const *by);
 #endif

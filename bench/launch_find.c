@@ -1,4 +1,6 @@
 /* Which launcher, and how to speak to it. */
+#define _GNU_SOURCE
+#include "bench/hostfile.h"
 #include "bench/launch.h"
 #include "kernels/comm/comm.h"
 #include <stdio.h>
@@ -17,18 +19,18 @@ typedef struct dialect {
     const char *says[3];            /* one of these is in the answer to --version */
     const char *name[NAMES];        /* on PATH, in this order */
     const char *always[ALWAYS];
-    const char *as_root, *oversubscribe, *hostfile, *pass_env;
+    const char *as_root, *oversubscribe, *hosts, *hostfile, *pass_env;   /* hosts: "a:2,b:2" follows; hostfile: the user's file as it is */
     bool slots_are_cores;           /* refuses more ranks than physical cores unless told to oversubscribe */
 } dialect;
 
 static const dialect dialects[] = {
     { .library = "Open MPI", .says = { "OpenRTE", "Open MPI", "PRRTE" }, .name = { "mpirun", "mpiexec", "mpirun.openmpi", "mpiexec.openmpi", "orterun" },
-      .always = { "--bind-to", "none" }, .as_root = "--allow-run-as-root", .oversubscribe = "--oversubscribe", .hostfile = "--hostfile", .pass_env = "-x",
+      .always = { "--bind-to", "none" }, .as_root = "--allow-run-as-root", .oversubscribe = "--oversubscribe", .hosts = "--host", .pass_env = "-x",
       .slots_are_cores = true },
     { .library = "Intel", .says = { "Intel(R) MPI" }, .name = { "mpiexec.hydra", "mpirun", "mpiexec" }, .always = { "-genv", "I_MPI_PIN", "off" },
       .hostfile = "-f" },
     { .library = "", .says = { "HYDRA" }, .name = { "mpiexec", "mpirun", "mpiexec.hydra", "mpiexec.mpich", "mpirun.mpich" }, .always = { "-bind-to", "none" },
-      .hostfile = "-f" },
+      .hosts = "-hosts" },
 };
 static const dialect slurm = { .library = "", .name = { "srun" }, .always = { "--kill-on-bad-exit=1", "--cpu-bind=none", "--input=none" },
                                .oversubscribe = "--overcommit" };
@@ -90,12 +92,21 @@ static rm_status choose_program(const dialect *d, const char *library, char *out
     return rm_fail(RM_E_UNSUPPORTED, "no mpirun of %s, which bench was built with, is on PATH; install it, or name it in RINGMARK_MPIEXEC", library);
 }
 
-/* A batch job or salloc of several tasks; a single task is this machine's business. */
+int32_t bench_slurm_number(const char *variable)
+{
+    int32_t most = 0;
+    for (const char *p = getenv(variable); p && *p; p += strcspn(p, ","), p += *p == ',') {
+        const int32_t v = atoi(p); // NOLINT(cert-err34-c): "2(x3)" begins with the number
+        if (v > most) most = v;
+    }
+    return most;
+}
+
+bool bench_slurm_several(void) { return getenv("SLURM_JOB_ID") && (bench_slurm_number("SLURM_NTASKS") > 1 || bench_slurm_number("SLURM_JOB_NUM_NODES") > 1); }
+
 static bool inside_slurm(const bench_launch_config *cfg, char *srun, size_t size)
 {
-    const char *job = getenv("SLURM_JOB_ID"), *tasks = getenv("SLURM_NTASKS"), *nodes = getenv("SLURM_JOB_NUM_NODES");
-    const bool several = (tasks && atoi(tasks) > 1) || (nodes && atoi(nodes) > 1); // NOLINT(cert-err34-c)
-    return job && several && !(cfg->hostfile && cfg->hostfile[0]) && find_program("srun", srun, size);
+    return bench_slurm_several() && !(cfg->hostfile && cfg->hostfile[0]) && find_program("srun", srun, size);
 }
 
 static rm_status add_pair(bench_launch_command *c, const char *a, const char *b)
@@ -104,20 +115,48 @@ static rm_status add_pair(bench_launch_command *c, const char *a, const char *b)
     return bench_launch_add(c, b);
 }
 
+static rm_status add_hosts(const bench_launch_config *cfg, const dialect *d, bench_launch_command *c)
+{
+    bench_hosts h;
+    if (d->hostfile) return add_pair(c, d->hostfile, cfg->hostfile);
+    if (!d->hosts) return RM_OK;
+    RM_TRY(bench_hosts_read(cfg->hostfile, &h));
+    char *list = bench_hosts_list(&h);
+    bench_hosts_free(&h);
+    const rm_status st = list ? add_pair(c, d->hosts, list) : rm_fail(RM_E_NOMEM, "out of memory for the list of hosts");
+    free(list);
+    return st;
+}
+
+static rm_status add_name(bench_launch_command *c, const char *option, const char *entry)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
+    return add_pair(c, option, name);
+}
+
+/* To ranks on other machines: this launcher's remote shell leaves the environment behind. */
+static rm_status add_environment(const bench_launch_config *cfg, const char *option, bench_launch_command *c)
+{
+    static const char *const wanted[] = { "RINGMARK_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "UCX_", "NCCL_", "LD_LIBRARY_PATH=" };
+    for (size_t i = 0; cfg->env && cfg->env[i]; i++) RM_TRY(add_name(c, option, cfg->env[i]));
+    for (size_t i = 0; environ[i]; i++)
+        for (size_t k = 0; k < RM_COUNT(wanted); k++)
+            if (strncmp(environ[i], wanted[k], strlen(wanted[k])) == 0 && !bench_launch_replaced(environ[i], cfg->env)) RM_TRY(add_name(c, option, environ[i]));
+    return RM_OK;
+}
+
 static rm_status add_options(const bench_launch_config *cfg, const dialect *d, bench_launch_command *c)
 {
-    char count[16], name[128];
+    char count[16];
     const bool hosts = cfg->hostfile && cfg->hostfile[0];
     snprintf(count, sizeof count, "%d", cfg->ranks);
     for (size_t i = 0; i < ALWAYS && d->always[i]; i++) RM_TRY(bench_launch_add(c, d->always[i]));
     if (d->as_root && geteuid() == 0) RM_TRY(bench_launch_add(c, d->as_root));
     /* On this machine we have counted ourselves, by hardware threads; in a host file the slots are the user's word. */
     if (d->oversubscribe && (cfg->oversubscribe || (d->slots_are_cores && !hosts))) RM_TRY(bench_launch_add(c, d->oversubscribe));
-    if (hosts && d->hostfile) RM_TRY(add_pair(c, d->hostfile, cfg->hostfile));
-    for (size_t i = 0; d->pass_env && cfg->env && cfg->env[i]; i++) {
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(cfg->env[i], "="), cfg->env[i]);
-        RM_TRY(add_pair(c, d->pass_env, name));
-    }
+    if (hosts) RM_TRY(add_hosts(cfg, d, c));
+    if (d->pass_env) RM_TRY(add_environment(cfg, d->pass_env, c));
     return add_pair(c, "-n", count);
 }
 

@@ -1,4 +1,5 @@
 /* Running a command's body on one rank or several. */
+#include "bench/hostfile.h"
 #include "bench/launch.h"
 #include "bench/session.h"
 #include "kernels/cores.h"
@@ -14,11 +15,60 @@ bool bench_is_rank(const bench_options *o) { return o->rank_result[0] || rm_worl
 
 bool bench_table_wanted(const bench_options *o) { return !o->json || (o->json_file && o->json_file[0] && strcmp(o->json_file, "-")); }
 
+/* Where ranks may run when not on this machine alone. */
+typedef struct places { int32_t devices, most_on_one, cores_each; } places; /* 0: not given */
+
+/* True with *out filled when --hostfile or Slurm says where; false: this machine. */
+static rm_status find_places(const bench_options *o, bool *out_elsewhere, places *out)
+{
+    *out = (places) { 0 };
+    *out_elsewhere = false;
+    if (o->hostfile && o->hostfile[0]) {
+        bench_hosts h;
+        RM_TRY(bench_hosts_read(o->hostfile, &h));
+        *out = (places) { .devices = h.slots, .most_on_one = h.most };
+        bench_hosts_free(&h);
+        *out_elsewhere = true;
+    } else if (bench_slurm_several()) {
+        *out = (places) { bench_slurm_number("SLURM_NTASKS"), bench_slurm_number("SLURM_TASKS_PER_NODE"), bench_slurm_number("SLURM_CPUS_PER_TASK") };
+        *out_elsewhere = true;
+    }
+    return RM_OK;
+}
+
+rm_status bench_devices(const bench_options *o, int32_t cores, int32_t *out_n, char *where, size_t size)
+{
+    places p;
+    bool elsewhere;
+    RM_TRY(find_places(o, &elsewhere, &p));
+    *out_n = !elsewhere ? rm_devices_max(cores) : p.devices ? p.devices : INT32_MAX;
+    if (!elsewhere) snprintf(where, size, "this machine has %d device%s of %d cores", *out_n, *out_n == 1 ? "" : "s", cores);
+    else if (o->hostfile && o->hostfile[0]) snprintf(where, size, "%s has %d slots", o->hostfile, *out_n);
+    else snprintf(where, size, "this Slurm job has %d tasks", *out_n);
+    return RM_OK;
+}
+
+/* Of hosts that are like this one. */
+static int32_t cores_elsewhere(const bench_options *o, const places *p)
+{
+    if (o->threads > 0) return o->threads;
+    return p->cores_each ? p->cores_each : rm_cores_each(p->most_on_one ? p->most_on_one : 1, 0);
+}
+
 rm_status bench_cores_per_device(const bench_options *o, int32_t n_max, int32_t *out_cores)
 {
-    int32_t each = rm_cores_each(n_max, o->threads), most = rm_devices_max(each);
-    if (n_max > most && !o->oversubscribe)
-        return rm_fail(RM_E_ARG, "%d devices of %d cores do not fit on this machine, which has %d: ask for fewer, or give --oversubscribe", n_max, each, most);
+    const char *given = getenv(cores_variable);
+    places p;
+    bool elsewhere;
+    int32_t devices;
+    char where[400];
+    *out_cores = given ? atoi(given) : 0; // NOLINT(cert-err34-c): ours
+    if (bench_is_rank(o)) return RM_OK; /* who started it has counted, and the hosts are not ours to read about */
+    RM_TRY(find_places(o, &elsewhere, &p));
+    const int32_t each = elsewhere ? cores_elsewhere(o, &p) : rm_cores_each(n_max, o->threads);
+    RM_TRY(bench_devices(o, each, &devices, where, sizeof where));
+    if (n_max > devices && !o->oversubscribe)
+        return rm_fail(RM_E_ARG, "%d devices do not fit: %s; ask for fewer, or give --oversubscribe", n_max, where);
     *out_cores = each;
     return RM_OK;
 }

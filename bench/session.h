@@ -35,6 +35,11 @@ rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json
 rm_status bench_store_run(const bench_command *command, const bench_options *o, const char *key, json_t *result) RM_CHECKED;
 /* {median, mad, samples, min, max} of seconds; new reference. */
 json_t   *bench_time_json(const double *value, size_t n);
+/* row[key] = v, or null with "<key>_reason" where v is NaN or infinite. */
+void      bench_set_number(json_t *row, const char *key, double v, const char *reason);
+void      bench_set_null(json_t *row, const char *key, const char *reason);
+/* Host names in the order of ranks, on rank 0; NULL elsewhere. Collective. New reference. */
+rm_status bench_gather_hosts(rm_comm *comm, json_t **out) RM_CHECKED;
 /* Budget of `step` sums scaled to the median step: shares of the whole, so that the terms add up to it. */
 json_t   *bench_budget_json(const rm_budget *sum, double step_s);
 
@@ -54,6 +59,10 @@ bool      bench_is_rank(const bench_options *o);
 /* Is --json to stdout taking the place of the table? */
 bool      bench_table_wanted(const bench_options *o);
 /* Cores of each device in a sweep whose largest N is `n_max`: the same at every N. RM_E_ARG when n_max devices do not fit
- * and --oversubscribe was not given. */
+ * and --oversubscribe was not given. With --hostfile or in a Slurm job of several tasks they are this machine's cores over the
+ * most ranks of one host, for hosts are taken to be alike. In a rank: what it was started with, 0 for all. */
 rm_status bench_cores_per_device(const bench_options *o, int32_t n_max, int32_t *out_cores) RM_CHECKED;
+/* How many devices of `cores` cores there are, and in words where: "this machine has 2 devices of 1 cores", "hosts.txt has 4
+ * slots". INT32_MAX where a Slurm job sets no limit. */
+rm_status bench_devices(const bench_options *o, int32_t cores, int32_t *out_n, char *where, size_t size) RM_CHECKED;
 #endif
