@@ -174,6 +174,37 @@ json_t *bench_budget_json(const rm_budget *sum, double step_s)
                      k * (double)sum->exposed_copy_ns, "input_stall", k * (double)sum->input_ns, "host", k * (double)sum->host_ns, "idle", k * (double)sum->idle_ns);
 }
 
+void bench_set_null(json_t *row, const char *key, const char *reason)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s_reason", key);
+    json_object_set_new(row, key, json_null());
+    json_object_set_new(row, name, json_string(reason));
+}
+
+void bench_set_number(json_t *row, const char *key, double v, const char *reason)
+{
+    if (isfinite(v)) json_object_set_new(row, key, json_real(v));
+    else bench_set_null(row, key, reason);
+}
+
+rm_status bench_gather_hosts(rm_comm *comm, json_t **out)
+{
+    enum { HOST_BYTES = 64 };
+    const size_t size = (size_t)rm_comm_size(comm);
+    char own[HOST_BYTES] = "", *all = calloc(size, HOST_BYTES);
+    *out = NULL;
+    if (!all) return rm_fail(RM_E_NOMEM, "out of memory gathering host names");
+    if (gethostname(own, sizeof own - 1) != 0) own[0] = '\0';
+    rm_status st = rm_comm_host_gather(comm, own, sizeof own, all);
+    if (st == RM_OK && rm_comm_rank(comm) == 0) {
+        *out = json_array();
+        for (size_t k = 0; k < size; k++) json_array_append_new(*out, json_string(all + k * HOST_BYTES));
+    }
+    free(all);
+    return st;
+}
+
 enum { MAX_METRICS = 32 };
 typedef struct { rm_samples s[MAX_METRICS]; size_t n; } metrics;
 
