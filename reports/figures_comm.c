@@ -45,27 +45,41 @@ static void points(rp_plot *f, const rp_curve *c, size_t k, bool bandwidth, exte
     rp_end_block(f);
 }
 
-/* T(S) is linear in S between its points: bent where both axes are logarithmic. */
-static void fit(rp_plot *f, const rp_curve *c, size_t k, bool bandwidth)
+typedef struct at { double bytes, seconds; } at;
+
+static at point_of(const json_t *cost, size_t i)
+{
+    const json_t *p = json_array_get(cost, i);
+    return (at){ json_number_value(json_array_get(p, 0)), 1e-9 * json_number_value(json_array_get(p, 1)) };
+}
+
+/* Linear in S between two points: bent where both axes are logarithmic. */
+static size_t piece(rp_plot *f, at a, at b, double factor, bool bandwidth)
 {
     enum { PIECES = 24 };
+    if (!(a.bytes > 0) || !(b.bytes > a.bytes) || !(a.seconds > 0)) return 0;
+    for (int j = 0; j <= PIECES; j++) {
+        double s = a.bytes * pow(b.bytes / a.bytes, (double)j / PIECES), t = a.seconds + (b.seconds - a.seconds) * (s - a.bytes) / (b.bytes - a.bytes);
+        rm_str_addf(&f->data, "%.17g %.17g\n", s, bandwidth ? 1e-9 * factor * s / t : 1e6 * t);
+    }
+    return 1;
+}
+
+/* Over the sizes that were measured: constant below the first point of the fit, the last slope beyond the last one. */
+static void fit(rp_plot *f, const rp_curve *c, size_t k, bool bandwidth)
+{
     const json_t *cost = c->fit ? rp_at(c->fit->row, "cost") : NULL;
     const rp_result *p = c->point[c->n - 1];
-    double factor = rp_real(p->row, "busbw_bytes_per_s") * rp_real(p->row, "time_s.median") / rp_real(p->row, "bytes"); /* the operation's busbw / algbw */
-    size_t found = 0;
-    for (size_t i = 0; i + 1 < json_array_size(cost); i++) {
-        const json_t *from = json_array_get(cost, i), *to = json_array_get(cost, i + 1);
-        double s0 = json_number_value(json_array_get(from, 0)), t0 = 1e-9 * json_number_value(json_array_get(from, 1));
-        double s1 = json_number_value(json_array_get(to, 0)), t1 = 1e-9 * json_number_value(json_array_get(to, 1));
-        if (!(s0 > 0) || !(s1 > s0) || !(t0 > 0)) continue;
-        for (int j = 0; j <= PIECES; j++) {
-            double s = s0 * pow(s1 / s0, (double)j / PIECES), t = t0 + (t1 - t0) * (s - s0) / (s1 - s0), v = bandwidth ? 1e-9 * factor * s / t : 1e6 * t;
-            if (!isfinite(v)) continue;
-            rm_str_addf(&f->data, "%.17g %.17g\n", s, v);
-            found++;
-        }
-    }
-    if (!found) return;
+    double least = rp_real(c->point[0]->row, "bytes"), most = rp_real(p->row, "bytes");
+    double factor = rp_real(p->row, "busbw_bytes_per_s") * rp_real(p->row, "time_s.median") / most; /* the operation's busbw / algbw */
+    size_t n = json_array_size(cost), drawn = 0;
+    if (!n || (bandwidth && !isfinite(factor))) return;
+    at first = point_of(cost, 0), last = point_of(cost, n - 1), before = n > 1 ? point_of(cost, n - 2) : first;
+    double slope = n > 1 ? (last.seconds - before.seconds) / (last.bytes - before.bytes) : 0;
+    drawn += piece(f, (at){ least, first.seconds }, first, factor, bandwidth);
+    for (size_t i = 0; i + 1 < n; i++) drawn += piece(f, point_of(cost, i), point_of(cost, i + 1), factor, bandwidth);
+    drawn += piece(f, last, (at){ most, last.seconds + slope * (most - last.bytes) }, factor, bandwidth);
+    if (!drawn) return;
     rp_series(f, "using 1:2 with lines lw 1.4 %s lc rgb '%s' notitle", rp_measured(p) ? "" : "dt 2", colour[k]);
     rp_end_block(f);
 }

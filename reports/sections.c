@@ -15,16 +15,37 @@ bool rp_is_strong(const rp_result *r)
 }
 bool rp_is_weak(const rp_result *r) { return !rp_is_strong(r); }
 
+/* "a, b: reason. ": values that are missing for one reason share its line. */
+static void add_reason(rm_strbuf *text, const char *what, const char *reason)
+{
+    rm_strbuf tail = { 0 }, whole = { 0 };
+    rm_str_addf(&tail, ": %s. ", reason);
+    char *at = text->n && tail.n ? strstr(text->text, tail.text) : NULL, *from = at;
+    while (from && from > text->text && !(from - text->text > 1 && from[-1] == ' ' && from[-2] == '.')) from--; /* the begin of its line */
+    if (!at) {
+        rm_str_addf(text, "%s%s", what, tail.text ? tail.text : "");
+    } else {
+        size_t n = strlen(what);
+        for (const char *p = from; p && p < at; p = strchr(p, ',') ? strchr(p, ',') + 2 : NULL)
+            if (!strncmp(p, what, n) && (p[n] == ',' || p + n == at)) goto out; /* is there already */
+        rm_str_add_n(&whole, text->text, (size_t)(at - text->text));
+        rm_str_addf(&whole, ", %s%s", what, at);
+        rm_str_free(text);
+        *text = whole;
+        whole = (rm_strbuf){ 0 };
+    }
+out:
+    rm_str_free(&tail);
+    rm_str_free(&whole);
+}
+
 void rp_value(rp_doc *d, const rp_result *r, const char *path, double scale, int digits, rp_why *why)
 {
     double v = rp_real(r->row, path);
     rp_cell(d, "%s", rp_num(v * scale, digits).text);
     if (!isnan(v) || !why) return;
-    char line[600];
     const char *own = rp_own_reason(r->row, path), *all = rp_string(r->row, "reason"); /* of the value, or of the whole row */
-    if (!own && !all) return;
-    snprintf(line, sizeof line, "%s: %s. ", own ? path : r->key, own ? own : all);
-    if (!why->text.text || !strstr(why->text.text, line)) rm_str_add(&why->text, line);
+    if (own || all) add_reason(&why->text, own ? path : r->key, own ? own : all);
 }
 
 void rp_between(rp_doc *d, const rp_result *r, const char *path, const char *low, const char *high, double scale, int digits, rp_why *why)

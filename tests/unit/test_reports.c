@@ -534,6 +534,7 @@ static void test_data_parallel(void **state)
     has(weak, "comm\\_cost against the barrier twin");
     has(weak, "29.0 (26.6 to 31.4)");                 /* comm_cost with its interval */
     has(weak, "slowdown: ghost ranks compute nothing"); /* a null's reason */
+    lacks(weak, "slowdown: ghost ranks compute nothing. slowdown");
     has(weak, "| 4 | measured, oversubscribed | 216.0 | \\-4.32 | 13.0 | 14.4 | 6.48 | 1.50 | 2.59 | 32.1 |"); /* the loss, term by term */
     has(weak, "| 2 | measured, oversubscribed | 1 | host-b | 234.3 | 0.242 | 84.0 | 16.9 (12.1 to 21.7) | straggler |"); /* the straggler */
     has(weak, "| 32 | projected, oversubscribed |");
@@ -622,7 +623,8 @@ static void test_bare_and_hostile_sweeps(void **state)
         if (k) put(s, run, "b", "measured", true, json("{\"ranks\": 2, \"buckets\": 1, \"step_s\": {\"median\": 0.2}, \"distinguishable\": false}"), 0.2, 9);
     }
     int64_t run = begin(s, "comm", "bench comm", "{}", "Fixture CPU");
-    put(s, run, "x", "emulated", true, json_pack("{s:s, s:i, s:i, s:{s:f}, s:f}", "op", bad, "bytes", 8, "ranks", 2, "time_s", "median", 1e-5, "busbw_bytes_per_s", 1e6), 1, 0);
+    put(s, run, "x", "emulated", true, json_pack("{s:s, s:i, s:i, s:{s:f}, s:f, s:s, s:s}", "op", bad, "bytes", 8, "ranks", 2, "time_s", "median", 1e-5, "busbw_bytes_per_s", 1e6,
+                                                   "algbw_bytes_per_s_reason", "one <reason>", "iterations_reason", "one <reason>"), 1, 0);
     rm_store_close(s);
     rm_status st = render(path, NULL, out);
     if (have_gnuplot() && st != RM_OK) fail_msg("%s", rm_last_error());
@@ -633,6 +635,7 @@ static void test_bare_and_hostile_sweeps(void **state)
     has(html, "The regime is unknown");
     has(html, "2 older sweeps over splits with other settings");
     has(html, "not distinguishable from best");
+    has(html, "algbw_bytes_per_s, iterations: one &lt;reason&gt;. "); /* for several values once */
     lacks(html, "nan");
     lacks(html, "<b>\xe2");
     free(html);
