@@ -42,6 +42,8 @@ typedef struct bench_options {
     int32_t workers;
     int32_t classes;
     int32_t topk;
+    const char *trace, *trace_steps;
+    bool    update_on_arrival;
     bool    no_fuse, no_timers;
     /* splits and how the gradients travel */
     const char *split_order;         /* ready|forward */

@@ -80,6 +80,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_set_new(row, "checkpoint", json_string(r->newest));
     json_object_set_new(row, "resumed_from", json_integer((json_int_t)r->resumed_from));
     json_object_set_new(row, "not_saved", json_boolean(r->not_saved));
+    json_object_set_new(row, "trace_cut", json_boolean(r->trace_cut));
     json_object_set_new(row, "epochs_log", epochs_json(r));
     json_object_set_new(row, "reproduce", json_string(line));
     set_accuracy(row, r, c->target_top1);
@@ -102,6 +103,17 @@ static rm_status print_plan(const bench_options *o, const bench_session *s, cons
     return RM_OK;
 }
 
+static rm_status parse_trace_steps(const char *text, rm_step_trace *out)
+{
+    unsigned long long a = 0, b = 0;
+    int n = 0;
+    if (sscanf(text, "%llu..%llu%n", &a, &b, &n) != 2 || text[n] || a > b || text[0] == '-') // NOLINT(cert-err34-c)
+        return rm_fail(RM_E_ARG, "--trace-steps %s: expected a range such as 5..14", text);
+    out->from = a;
+    out->to = b;
+    return RM_OK;
+}
+
 static rm_status body(const bench_options *o, json_t **out)
 {
     uint64_t start = rm_now_ns();
@@ -114,9 +126,10 @@ static rm_status body(const bench_options *o, json_t **out)
         .recipe = &s.recipe, .data = s.data, .classes = s.classes, .batch = s.batch, .workers = o->workers, .eval_batch = s.eval_batch, .dtype = s.dtype,
         .seed = (uint64_t)o->seed, .max_steps = (uint64_t)o->steps, .epochs = o->epochs, .target_top1 = o->target >= 0 ? o->target : s.recipe.target_top1,
         .save_dir = o->save_dir, .keep = o->keep, .resume = o->resume, .no_fuse = o->no_fuse, .split = o->split[0] ? o->split : s.recipe.split,
-        .mllog = o->mllog, .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
+        .update_on_arrival = o->update_on_arrival, .trace = { .path = o->trace }, .mllog = o->mllog, .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
     };
     if (!s.data && !o->steps) c.max_steps = 100;
+    RM_TRY_GOTO(st, parse_trace_steps(o->trace_steps, &c.trace), out);
     if (c.resume && !c.save_dir[0]) RM_TRY_GOTO(st, rm_fail(RM_E_ARG, "--resume needs --save-dir DIR, where the checkpoints are"), out);
     uint64_t spe = s.data ? rm_dataset_count(s.data, RM_TRAIN) / ((uint64_t)s.batch * (uint64_t)rm_comm_size(s.comm)) : 100;
     RM_TRY_GOTO(st, parse_save_every(o->save_every, spe, &c.save_every_steps), out);
@@ -164,6 +177,7 @@ static rm_status train(const bench_options *o)
     rm_status st = bench_store_run(&bench_cmd_train, o, "train", result);
     if (st == RM_OK) st = bench_emit_json(&bench_cmd_train, o, NULL, json_pack("[O]", row));
     if (st == RM_OK && json_is_true(json_object_get(row, "not_saved"))) st = rm_fail(RM_E_PARTIAL, "training finished, but a checkpoint could not be written");
+    if (st == RM_OK && json_is_true(json_object_get(row, "trace_cut"))) st = rm_fail(RM_E_PARTIAL, "training finished, but the trace is not whole");
     json_decref(result);
     return st;
 }

@@ -26,6 +26,7 @@ typedef struct {
     double       best_top1, trained_s;
     uint64_t     skipped_before;              /* by loaders closed since */
     rm_mllog    *mllog;
+    rm_step_trace trace;
     rm_progress  progress;
     rm_train_result *r;
     double       epoch_loss; uint64_t epoch_steps, epoch_ns;
@@ -284,6 +285,7 @@ static rm_status one_step(run *t, double *lr)
     if (t->stage_px[stage_of(t, t->step)] != t->engine.cfg.px) RM_TRY(open_source(t));
     if (t->step % t->steps_per_epoch == 0) rm_mllog_event(t->mllog, RM_ML_START, "epoch_start", "null", (int64_t)(t->step / t->steps_per_epoch + 1));
     *lr = rm_recipe_lr(r, t->step, t->steps_per_epoch, t->total, (uint32_t)t->global_batch);
+    RM_TRY(rm_step_trace_before(&t->trace, &t->engine, t->r->n_step));
     RM_TRY(rm_engine_step(&t->engine, &t->source, t->step, *lr, &s));
     t->step++;
     RM_TRY(add_step(t, &s));
@@ -342,11 +344,11 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
 {
     memset(out, 0, sizeof *out);
     out->time_to_accuracy_s = -1;
-    run t = { .cfg = cfg, .comm = comm, .r = out };
+    run t = { .cfg = cfg, .comm = comm, .r = out, .trace = cfg->trace };
     rm_status st = RM_OK;
     RM_TRY(plan_steps(&t));
     rm_engine_config ec = { .recipe = cfg->recipe, .dtype = cfg->dtype, .px = t.stage_px[0], .batch = cfg->batch, .classes = cfg->classes,
-                            .no_fuse = cfg->no_fuse, .timers = true, .split = cfg->split, .seed = cfg->seed };
+                            .no_fuse = cfg->no_fuse, .timers = true, .split = cfg->split, .seed = cfg->seed, .update_on_arrival = cfg->update_on_arrival };
     RM_TRY(rm_engine_new(d, comm, &ec, &t.engine));
     if (lead(&t)) RM_TRY_GOTO(st, open_outputs(&t), out);
     if (cfg->resume) RM_TRY_GOTO(st, resume(&t), out);
@@ -359,6 +361,10 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
 out:
     close_source(&t);
     if (st == RM_OK || st == RM_E_INTERRUPTED) summarise(&t);
+    if (rm_step_trace_end(&t.trace, &t.engine) != RM_OK) {
+        rm_warn("%s", rm_last_error());
+        out->trace_cut = true;
+    }
     rm_engine_free(&t.engine);
     rm_status closed = rm_mllog_close(t.mllog);
     return st != RM_OK ? st : closed;

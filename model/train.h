@@ -1,7 +1,7 @@
 /* Training to an accuracy: epochs, evaluation, checkpoints, resume. Every rank calls it; rank 0 writes and talks. */
 #ifndef RM_TRAIN_H
 #define RM_TRAIN_H
-#include "model/engine.h"
+#include "model/step_trace.h"
 
 typedef struct rm_epoch_row { uint64_t epoch; double time_s, train_loss, images_per_s, lr; bool evaluated; double top1, top5, eval_loss; } rm_epoch_row;
 
@@ -15,7 +15,8 @@ typedef struct rm_train_config {
     const char *save_dir;            /* "": no checkpoints */
     uint64_t save_every_steps;       /* 0: every epoch */
     int32_t  keep;
-    bool     resume, no_fuse;
+    bool     resume, no_fuse, update_on_arrival;
+    rm_step_trace trace;
     const char *split, *mllog;       /* mllog: file for :::MLLOG lines, "" none */
     rm_bad_policy bad; double max_bad;
     uint64_t start_ns;               /* the clock of time to accuracy: before the data set was first touched */
@@ -28,6 +29,7 @@ typedef struct rm_train_result {
     double   images_per_s;           /* over steady training, first epoch and evaluation apart; see first_epoch_images_per_s */
     double   first_images_per_s;
     bool     evaluated, not_saved;   /* not_saved: a checkpoint could not be written */
+    bool     trace_cut;              /* a trace was not written, or not whole */
     rm_epoch_row *epoch; uint32_t n_epoch;
     double  *step_s, *loss; uint64_t n_step;  /* every raw step */
     rm_budget total;                 /* sums over the steps */
