@@ -1,4 +1,5 @@
 #include "model/graph.h"
+#include "base/sha256.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,4 +284,22 @@ int32_t rm_graph_find_param(const rm_graph *g, int32_t layer, rm_role role)
     for (int32_t p = 0; p < g->n_param; p++)
         if (g->param[p].layer == layer && g->param[p].role == role) return p;
     return -1;
+}
+
+void rm_graph_digest(const rm_graph *g, char hex[65])
+{
+    char line[256]; /* text, not the structures: their padding is nobody's */
+    rm_sha256 s;
+    rm_sha256_begin(&s);
+    for (int32_t i = 0; i < g->n_layer; i++) {
+        const rm_layer *l = &g->layer[i];
+        const int n = snprintf(line, sizeof line, "%s %d %d,%d %dx%dx%dx%d %d/%d/%d %d%d\n", l->name, (int)l->kind, l->in[0], l->in[1], l->out.n, l->out.c, l->out.h,
+                               l->out.w, l->k, l->stride, l->pad, l->relu, l->add);
+        rm_sha256_add(&s, line, (size_t)n);
+    }
+    for (int32_t r = 0; r < g->n_param; r++) {
+        const rm_param *p = &g->param[g->by_ready[r]];
+        rm_sha256_add(&s, line, (size_t)snprintf(line, sizeof line, "%s %llu\n", p->name, (unsigned long long)p->count));
+    }
+    rm_sha256_end(&s, hex);
 }

@@ -50,6 +50,8 @@ uint64_t  rm_graph_params(const rm_graph *g);           /* 25,557,032 for ResNet
 uint64_t  rm_graph_largest_param(const rm_graph *g);   /* elements: room for any one parameter */
 uint64_t  rm_graph_macs(const rm_graph *g);             /* forward multiply-adds per image of convolutions and fc */
 int32_t   rm_graph_count(const rm_graph *g, rm_kind kind);
+/* SHA-256 over layers and parameters in ready order: the same for ranks that train the same network, fused alike. */
+void      rm_graph_digest(const rm_graph *g, char hex[65]);
 /* Shape of layer i's input. */
 rm_shape  rm_layer_in(const rm_graph *g, int32_t i);
 int32_t   rm_graph_find_param(const rm_graph *g, int32_t layer, rm_role role); /* -1: none */

@@ -619,6 +619,28 @@ static rm_status make_params(rm_net *net, const rm_params_config *given)
     return st;
 }
 
+/* An all-reduce starts on the word of `ready`: no gradient may be promised before the node that writes it, or written after it. */
+static rm_status check_ready(const rm_net *net)
+{
+    const rm_graph *g = net->graph;
+    bool *written = calloc((size_t)g->n_param, sizeof *written);
+    if (!written) return rm_fail(RM_E_NOMEM, "out of memory building the network");
+    int32_t promised = 0;
+    for (int32_t i = net->begin[PHASE_BACKWARD]; i < net->begin[PHASE_ACCUMULATE]; i++) {
+        const rm_node *n = &net->node[i];
+        for (int s = 0; s < RM_SLOT_COUNT; s++) {
+            const rm_tensor *t = net->links[i].t[s] >= 0 ? &net->tensor[net->links[i].t[s]] : NULL;
+            if (!t || t->home != HOME_GRAD || !(rm_op_uses(&n->op, (rm_slot)s) & RM_WRITE)) continue;
+            RM_ASSERT(g->param[t->index].ready >= promised);
+            written[g->param[t->index].ready] = true;
+        }
+        for (; promised < n->ready; promised++) RM_ASSERT(written[promised]);
+    }
+    RM_ASSERT(promised == g->n_param);
+    free(written);
+    return RM_OK;
+}
+
 /* Prologue nodes were pushed last and must run first. */
 static rm_status rotate_prologue(rm_net *net, int32_t from)
 {
@@ -658,6 +680,7 @@ rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg)
     if (net->owns_params) RM_TRY(make_params(net, params_cfg));
     net->begin[PHASE_ACCUMULATE] = net->begin[PHASE_UPDATE] = net->n_node;
     if (net->cfg.training) {
+        RM_TRY(check_ready(net));
         RM_TRY(fixed_tensor(net, vector_desc(RM_HYPER_COUNT), RM_HYPER_COUNT * sizeof(double), &net->hyper));
         RM_TRY(fixed_tensor(net, (rm_tdesc){ { 1, 2, 1, 1 }, RM_I32, RM_LAYOUT_NCHW }, 8, &net->flag));
         RM_TRY(lower_accumulate(net));
