@@ -109,9 +109,12 @@ static void print_sum(const json_t *rows, const char *op)
 static void print_fit(const json_t *row)
 {
     const double beta = number_of(row, "beta_s_per_byte"), error = number_of(row, "fit_error_share");
-    printf("# Cost of %-12s : alpha %.2f us at the smallest", text_of(row, "op"), number_of(row, "alpha_s") * 1e6);
+    const json_t *cost = json_object_get(row, "cost");
+    const size_t n = json_array_size(cost);
+    printf("# Cost of %-12s : alpha %.2f us at %lld B", text_of(row, "op"), number_of(row, "alpha_s") * 1e6,
+           (long long)json_integer_value(json_array_get(json_array_get(cost, 0), 0)));
     if (beta > 0) printf(", beta %.4f ns/B (%.4f GB/s) at the largest", beta * 1e9, 1e-9 / beta);
-    printf("; %zu points", json_array_size(json_object_get(row, "cost")));
+    printf("; %zu point%s", n, n == 1 ? "" : "s");
     if (!isnan(error)) printf(", largest leave-one-out error %.1f %%", error * 100);
     putchar('\n');
 }
