@@ -72,7 +72,7 @@ struct mpi_comm {
     /* jobs: one producer, the thread consumes */
     pthread_t thread;
     bool running;
-    sem_t work, finished;
+    sem_t work, finished, nudge; /* jobs handed over; jobs done; the producer begins to wait */
     atomic_uint head, tail;
     job *queue[QUEUE];
     atomic_bool waiting;        /* the producer is blocked: nobody computes */
@@ -175,14 +175,21 @@ static rm_status timed_out(mpi_comm *m, const waited *w)
     return fail_for_good(m, line);
 }
 
-/* Between two tests, the last of which took `took` ns. */
-static void nap(const mpi_comm *m, uint64_t waited_ns, uint64_t took)
+/* Between two tests, the last of which took `took` ns. A rank that begins to wait ends the nap: it has nothing else to do. */
+static void nap(mpi_comm *m, uint64_t waited_ns, uint64_t took)
 {
     const bool alone = atomic_load_explicit(&m->waiting, memory_order_relaxed);
-    const struct timespec t = { 0, alone ? NAP_NS : NAP_BESIDE_NS };
+    struct timespec until;
     if (took > MOVED_NS) return;
-    if (alone && waited_ns < EAGER_NS && !m->shared_cores) sched_yield();
-    else nanosleep(&t, NULL);
+    if (alone && waited_ns < EAGER_NS && !m->shared_cores) {
+        sched_yield();
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += alone ? NAP_NS : NAP_BESIDE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)sem_clockwait(&m->nudge, CLOCK_MONOTONIC, &until);
 }
 
 static rm_status closing(mpi_comm *m) { return fail_for_good(m, "the communicator was closed before its work was done"); }
@@ -379,6 +386,7 @@ static rm_status await(mpi_comm *m, job *j)
 {
     if (!atomic_load_explicit(&j->done, memory_order_acquire)) {
         atomic_store_explicit(&m->waiting, true, memory_order_relaxed);
+        sem_post(&m->nudge);
         while (!atomic_load_explicit(&j->done, memory_order_acquire))
             while (sem_wait(&m->finished) != 0) {}
         atomic_store_explicit(&m->waiting, false, memory_order_relaxed);
@@ -420,6 +428,7 @@ static void mpi_close(rm_comm *c)
     }
     sem_destroy(&m->work);
     sem_destroy(&m->finished);
+    sem_destroy(&m->nudge);
     free_requests(m);
     if (m->failed) return;
     if (m->bf16_sum != MPI_OP_NULL) MPI_Op_free(&m->bf16_sum);
@@ -482,6 +491,7 @@ static rm_status mpi_open(const rm_comm_config *cfg, rm_device *device, rm_comm 
     m->base.device = device;
     sem_init(&m->work, 0, 0);
     sem_init(&m->finished, 0, 0);
+    sem_init(&m->nudge, 0, 0);
     m->shared_cores = mpi_settings_cores_shared(rm_world_from_env());
     atomic_store(&m->waiting, true); /* until the thread runs, nobody computes beside a wait */
     if (gethostname(m->host, sizeof m->host - 1) != 0) snprintf(m->host, sizeof m->host, "an unnamed host");
