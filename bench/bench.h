@@ -48,6 +48,8 @@ typedef struct bench_options {
     /* splits and how the gradients travel */
     const char *split_order;         /* ready|forward */
     const char *allreduce_dtype;     /* fp32|bf16: on the wire */
+    const char *splits;              /* "SPEC;SPEC" */
+    bool    ghost; double ghost_bytes;
     /* comm */
     const char *sizes;               /* "MIN:MAX[:FACTOR]" or a list */
     const char *comm_op;             /* all-reduce|broadcast|all */

@@ -4,6 +4,7 @@
 
 const bench_command *const bench_commands[] = {
     &bench_cmd_scaling,
+    &bench_cmd_split_sweep,
     &bench_cmd_comm,
     &bench_cmd_splits,
     &bench_cmd_train,

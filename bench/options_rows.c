@@ -2,7 +2,7 @@
 #include "bench/options.h"
 
 #define AT(field) offsetof(bench_options, field)
-#define RUNS      "scaling train eval infer layers step"          /* commands that run the network */
+#define RUNS      "scaling split-sweep train eval infer layers step" /* commands that run the network */
 #define COMPUTES  RUNS " kernels"                                 /* ... or single operations */
 
 const bench_option bench_option_rows[] = {
@@ -19,15 +19,15 @@ const bench_option bench_option_rows[] = {
       .metavar = "N", .help = "images a device and step; with --strong, of all devices together",
       .commands = RUNS " input", .flags = BENCH_SHARED },
     { .name = "steps", .kind = BENCH_INT, .offset = AT(steps), .given = AT(steps_given), .min = 1, .max = 1e9, .fallback = "0",
-      .fallback_shown = "the command's", .metavar = "N", .help = "steps to measure, or to train for",
-      .commands = "scaling train layers input", .flags = BENCH_SHARED },
+      .fallback_shown = "the command's", .metavar = "N", .help = "steps (split-sweep: rounds) to measure, or to train for",
+      .commands = "scaling split-sweep train layers input", .flags = BENCH_SHARED },
     { .name = "warmup", .kind = BENCH_INT, .offset = AT(warmup), .min = 0, .max = 1e6, .fallback = "-1", .fallback_shown = "the command's",
-      .metavar = "N", .help = "steps (comm: iterations) before measuring, not counted",
-      .commands = "scaling train layers comm input", .flags = BENCH_SHARED },
+      .metavar = "N", .help = "steps (comm: iterations, split-sweep: rounds) before measuring, not counted",
+      .commands = "scaling split-sweep train layers comm input", .flags = BENCH_SHARED },
     { .name = "data", .kind = BENCH_STRING, .offset = AT(data), .fallback = "",
       .fallback_shown = "data/fashion-mnist where it exists, else synthetic", .metavar = "DIR|synthetic",
       .help = "folder with train/CLASS/*.jpg and val/CLASS/*.jpg, or synthetic for no input at all",
-      .commands = "scaling train eval infer layers input", .flags = BENCH_SHARED },
+      .commands = "scaling split-sweep train eval infer layers input", .flags = BENCH_SHARED },
     { .name = "split", .kind = BENCH_STRING, .offset = AT(split), .fallback = "", .fallback_shown = "the recipe's", .metavar = "SPEC",
       .help = "how the gradients are cut into all-reduces", .commands = "scaling train", .flags = BENCH_SHARED },
     { .name = "seed", .kind = BENCH_I64, .offset = AT(seed), .min = 0, .max = 9.2e18, .fallback = "1", .metavar = "N",
@@ -44,19 +44,19 @@ const bench_option bench_option_rows[] = {
     { .name = "verbose", .letter = 'v', .kind = BENCH_FLAG, .offset = AT(verbose), .help = "more talk on stderr",
       .commands = "*", .flags = BENCH_SHARED | BENCH_TALK },
     { .name = "dry-run", .kind = BENCH_FLAG, .offset = AT(dry_run), .help = "print the plan (memory, FLOPs, splits) and stop",
-      .commands = "scaling train layers", .flags = BENCH_SHARED | BENCH_TALK },
+      .commands = "scaling split-sweep train layers", .flags = BENCH_SHARED | BENCH_TALK },
     { .name = "help", .letter = 'h', .kind = BENCH_FLAG, .offset = AT(help), .help = "print this and stop",
       .commands = "*", .flags = BENCH_SHARED | BENCH_TALK },
     /* ---- ranks and sweeps */
     { .name = "gpus", .alias = "devices", .kind = BENCH_STRING, .offset = AT(gpus), .fallback = "",
-      .fallback_shown = "1; for scaling 1 up to the hardware; for comm 2", .metavar = "LIST",
-      .help = "how many devices, one rank each; for scaling a list such as 1,2,4,8", .commands = "scaling train eval comm" },
+      .fallback_shown = "1; for scaling 1 up to the hardware; for split-sweep and comm 2", .metavar = "LIST",
+      .help = "how many devices, one rank each; for scaling a list such as 1,2,4,8", .commands = "scaling split-sweep train eval comm" },
     { .name = "strong", .kind = BENCH_FLAG, .offset = AT(strong), .help = "strong scaling: --batch is the global batch",
       .commands = "scaling" },
     { .name = "hostfile", .kind = BENCH_STRING, .offset = AT(hostfile), .fallback = "", .fallback_shown = "this machine, or what Slurm gave",
       .metavar = "FILE", .help = "machines for the ranks, one a line: HOST, HOST:N or HOST slots=N", .commands = "scaling train eval comm split-sweep" },
     { .name = "oversubscribe", .kind = BENCH_FLAG, .offset = AT(oversubscribe),
-      .help = "allow more ranks than devices; marked in every table", .commands = "scaling train eval comm" },
+      .help = "allow more ranks than devices; marked in every table", .commands = "scaling split-sweep train eval comm" },
     { .name = "fresh", .kind = BENCH_FLAG, .offset = AT(fresh), .help = "measure again what an interrupted sweep already has",
       .commands = "scaling", .flags = BENCH_TALK },
     { .name = "to-accuracy", .kind = BENCH_FLAG, .offset = AT(to_accuracy), .help = "also train to the target accuracy for each N",
@@ -68,14 +68,21 @@ const bench_option bench_option_rows[] = {
     { .name = "no-twins", .kind = BENCH_FLAG, .offset = AT(no_twins),
       .help = "skip the steps with the all-reduce off: no comm_cost, eta_eff and bucket times", .commands = "scaling" },
     { .name = "comm", .kind = BENCH_CHOICE, .offset = AT(comm), .choices = "auto|self|mpi|nccl", .fallback = "auto",
-      .help = "who carries the gradients", .commands = "scaling train eval comm" },
+      .help = "who carries the gradients", .commands = "scaling split-sweep train eval comm" },
     { .name = "comm-timeout", .kind = BENCH_DOUBLE, .offset = AT(comm_timeout_s), .min = 0.1, .max = 86400, .fallback = "60",
-      .metavar = "SECONDS", .help = "a collective that takes longer ends the run with exit code 6", .commands = "scaling train eval comm" },
+      .metavar = "SECONDS", .help = "a collective that takes longer ends the run with exit code 6", .commands = "scaling split-sweep train eval comm" },
     { .name = "split-order", .kind = BENCH_CHOICE, .offset = AT(split_order), .choices = "ready|forward", .fallback = "ready",
       .help = "how indices of a split count: ready is the order of back-propagation, fc.bias first; forward has conv1.weight first",
-      .commands = "splits" },
+      .commands = "splits scaling split-sweep" },
     { .name = "allreduce-dtype", .kind = BENCH_CHOICE, .offset = AT(allreduce_dtype), .choices = "fp32|bf16", .fallback = "fp32",
-      .help = "number type in which gradients travel; bf16 is half the bytes", .commands = "comm" },
+      .help = "number type in which gradients travel; bf16 is half the bytes",
+      .commands = "comm scaling split-sweep train" },
+    { .name = "splits", .kind = BENCH_STRING, .offset = AT(splits), .fallback = "single;107,160;equal:2;equal:4;equal:8;ddp;bytes:8M;per-layer",
+      .metavar = "SPEC[;SPEC...]", .help = "splits to measure, as in bench splits show; equal:1..8 is each of equal:1 to equal:8", .commands = "split-sweep" },
+    { .name = "ghost", .kind = BENCH_FLAG, .offset = AT(ghost),
+      .help = "ranks sleep where they would compute, as long as one rank alone was measured to: many ranks on few cores, emulated", .commands = "split-sweep" },
+    { .name = "ghost-bytes", .kind = BENCH_DOUBLE, .offset = AT(ghost_bytes), .min = 1e-6, .max = 1, .fallback = "1", .metavar = "SHARE",
+      .help = "share of the gradients' bytes that ghosts exchange", .commands = "split-sweep" },
     { .name = "sizes", .kind = BENCH_STRING, .offset = AT(sizes), .fallback = "8:256Mi:2", .metavar = "MIN:MAX[:FACTOR]|LIST",
       .help = "bytes to exchange: from MIN by FACTOR (2) up to MAX, which is always one, or a list such as 8,1K,25M; K is 1000, Ki 1024",
       .commands = "comm" },
@@ -86,9 +93,9 @@ const bench_option bench_option_rows[] = {
     /* ---- training */
     { .name = "recipe", .kind = BENCH_STRING, .offset = AT(recipe), .fallback = "", .fallback_shown = "tiny",
       .metavar = "NAME|FILE", .help = "how to train: a built-in recipe or a file of key = value lines",
-      .commands = "scaling train eval infer layers" },
+      .commands = "scaling split-sweep train eval infer layers" },
     { .name = "set", .kind = BENCH_STRING, .offset = AT(set), .fallback = "", .metavar = "KEY=VALUE,...",
-      .help = "change keys of the recipe", .commands = "scaling train eval infer layers" },
+      .help = "change keys of the recipe", .commands = "scaling split-sweep train eval infer layers" },
     { .name = "epochs", .kind = BENCH_DOUBLE, .offset = AT(epochs), .min = 0, .max = 1e6, .fallback = "-1", .fallback_shown = "the recipe's",
       .metavar = "X", .help = "how long to train; a fraction is fine", .commands = "train" },
     { .name = "target", .kind = BENCH_DOUBLE, .offset = AT(target), .min = 0, .max = 100, .fallback = "-1", .fallback_shown = "the recipe's",
@@ -189,7 +196,7 @@ const bench_option bench_option_rows[] = {
     { .name = "compare", .kind = BENCH_FLAG, .offset = AT(compare), .help = "two stores, system against system", .commands = "report" },
     /* ---- between the launcher and its ranks */
     { .name = "rank-result", .kind = BENCH_STRING, .offset = AT(rank_result), .fallback = "", .metavar = "FILE",
-      .help = "where rank 0 leaves its result for the launcher", .commands = "scaling train eval comm", .flags = BENCH_TALK | BENCH_HIDDEN },
+      .help = "where rank 0 leaves its result for the launcher", .commands = "scaling split-sweep train eval comm", .flags = BENCH_TALK | BENCH_HIDDEN },
 };
 const size_t bench_option_count = RM_COUNT(bench_option_rows);
 

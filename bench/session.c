@@ -111,14 +111,18 @@ static rm_status agree(const bench_options *o, const bench_session *s)
     snprintf(data, sizeof data, "%016llx", s->data ? (unsigned long long)rm_dataset_fingerprint(s->data) : 0ull);
     const rm_agree fields[] = { { "build", rm_version() }, { "recipe", s->recipe.name }, { "seed", seed }, { "batch", batch }, { "px", px },
                                 { "dtype", rm_dtype_name(s->dtype) }, { "device", s->info.device }, { "split", o->split && o->split[0] ? o->split : s->recipe.split },
+                                { "split-order", o->split_order ? o->split_order : "" }, { "allreduce-dtype", o->allreduce_dtype ? o->allreduce_dtype : "" },
                                 { "data", data } };
     return rm_comm_agree(s->comm, fields, RM_COUNT(fields));
 }
 
+rm_dtype bench_wire(const bench_options *o) { return o->allreduce_dtype && !strcmp(o->allreduce_dtype, "bf16") ? RM_BF16 : RM_F32; }
+rm_split_order bench_split_order(const bench_options *o) { return o->split_order && !strcmp(o->split_order, "forward") ? RM_SPLIT_FORWARD : RM_SPLIT_READY; }
+
 rm_status bench_session_device(const bench_options *o, bench_session *s)
 {
     rm_device_config dc = { .threads = o->threads, .deterministic = true };
-    rm_comm_config cc = { .timeout_s = o->comm_timeout_s > 0 ? o->comm_timeout_s : 60 };
+    rm_comm_config cc = { .timeout_s = o->comm_timeout_s > 0 ? o->comm_timeout_s : 60, .wire = bench_wire(o) };
     RM_TRY(bench_pin_rank());
     RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
     rm_device_get_info(s->device, &s->info);

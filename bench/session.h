@@ -22,6 +22,9 @@ rm_status bench_session_plan(const bench_options *o, const char *default_recipe,
 /* Then device, type and communicator of this rank, pinned to its cores. */
 rm_status bench_session_device(const bench_options *o, bench_session *s) RM_CHECKED;
 void      bench_session_close(bench_session *s);
+/* --allreduce-dtype and --split-order. */
+rm_dtype  bench_wire(const bench_options *o);
+rm_split_order bench_split_order(const bench_options *o);
 
 /* "1,2,4" to numbers. Empty text gives the fallback list. At most 64 values of 1..65536, in the order given. */
 enum { BENCH_MAX_LIST = 64 };

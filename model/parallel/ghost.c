@@ -129,7 +129,7 @@ rm_status rm_ghost_plan_from_json(const json_t *j, rm_ghost_plan *out)
                 time_from(json_object_get(j, "update_ns"), &p.update_ns);
     for (size_t i = 0; good && i < n; i++) {
         rm_ghost_event *e = &p.event[i];
-        uint64_t ready;
+        uint64_t ready = 0;
         const json_t *pair = json_array_get(events, i);
         good = time_from(json_array_get(pair, 0), &e->at_ns) && time_from(json_array_get(pair, 1), &ready) && ready < UINT32_MAX;
         e->ready = (uint32_t)ready;
