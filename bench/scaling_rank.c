@@ -31,7 +31,13 @@ static rm_loader_config loader_config(const rank_run *r)
     };
 }
 
-static rm_status stop_if_asked(void) { return bench_signal() ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK; }
+/* A signal may have come to any rank, and all must stop at the same place: who leaves alone lets the others wait for the time-out. */
+static rm_status stop_together(rank_run *r)
+{
+    int32_t stop = bench_signal() != 0;
+    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
+    return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK;
+}
 
 static rm_status series_new(const rank_run *r, series *out)
 {
@@ -40,26 +46,24 @@ static rm_status series_new(const rank_run *r, series *out)
     return out->step ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");
 }
 
-/* One step of a series; `last` is when the one before it ended, so that the windows leave nothing out. */
-static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, series *out, uint64_t *last)
+/* One step of a series. What the ranks agree on before it is no part of the window. */
+static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, series *out)
 {
     rm_step s;
-    const uint64_t cpu = rm_comm_cpu_ns(r->s.comm);
+    RM_TRY(stop_together(r));
+    const uint64_t cpu = rm_comm_cpu_ns(r->s.comm), began = rm_now_ns();
     r->e.mode = mode;
-    RM_TRY(stop_if_asked());
     RM_TRY(rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, &s));
-    const uint64_t end = rm_now_ns(), began = *last;
-    *last = end;
     if (i == 0) out->first_ns = s.step_ns;
     if (i < r->warmup) return RM_OK;
     out->step[i - r->warmup] = s;
-    out->window_ns += end - began;
+    out->window_ns += rm_now_ns() - began;
     out->comm_cpu_ns += rm_comm_cpu_ns(r->s.comm) - cpu;
     return RM_OK;
 }
 
-/* Training steps from a source: warm-up, a barrier, then the window. A device alone takes each step with the collectives off and
- * with its own communicator, in the order ABBA, so that neither series profits from its place. */
+/* Training steps from a source: warm-up, then the window. A device alone takes each step with the collectives off and with its own
+ * communicator, in the order ABBA, so that neither series profits from its place. */
 static rm_status run_steps(rank_run *r, const rm_source *src, const char *what, mode_result *out)
 {
     const bool alone = rm_comm_size(r->s.comm) == 1;
@@ -68,15 +72,10 @@ static rm_status run_steps(rank_run *r, const rm_source *src, const char *what, 
     if (alone) RM_TRY(series_new(r, &out->self));
     rm_progress_begin(&p, what, "steps", (uint64_t)(r->warmup + r->steps));
     rm_status st = RM_OK;
-    uint64_t last = rm_now_ns();
     for (int32_t i = 0; st == RM_OK && i < r->warmup + r->steps; i++) {
-        if (i == r->warmup) {
-            st = rm_comm_barrier(r->s.comm);
-            last = rm_now_ns();
-        }
         for (int k = 0; st == RM_OK && k < 1 + alone; k++) {
             const bool self = alone && (k ^ (i & 1));
-            st = one_step(r, src, i, alone && !self ? RM_REDUCE_OFF : RM_REDUCE_OVERLAPPED, self ? &out->self : &out->real, &last);
+            st = one_step(r, src, i, alone && !self ? RM_REDUCE_OFF : RM_REDUCE_OVERLAPPED, self ? &out->self : &out->real);
         }
         rm_progress_update(&p, (uint64_t)i + 1, NULL);
     }
@@ -207,14 +206,6 @@ static rm_status gather_hosts(rank_run *r, json_t *root)
 
 /* ---- twins: what the all-reduce costs, on a synthetic batch */
 static const char *split_of(const rank_run *r) { return r->e.cfg.split && r->e.cfg.split[0] ? r->e.cfg.split : "single"; }
-
-/* A signal may have come to any rank, and all must stop at the same place. */
-static rm_status stop_together(rank_run *r)
-{
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
-    return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK;
-}
 
 static rm_status run_twins(rank_run *r, json_t *root)
 {
