@@ -37,6 +37,7 @@ typedef struct writer {
     const rm_trace *trace;
     const rm_trace_about *about;
     const char *path;
+    int pid;                       /* of the host's process in the file */
     uint64_t base_ns;
     char **name;                   /* the trace's, escaped; [0] is "" */
     uint64_t *launch; size_t n_launch; /* corr of the launches, in order */
@@ -83,10 +84,9 @@ static void put_string(rm_strbuf *s, const char *text)
     rm_str_add(s, "\"");
 }
 
-static rm_status failed(const writer *w)
+/* `code` is zlib's; errno says more where that is Z_ERRNO. */
+static rm_status failed(const writer *w, int code)
 {
-    int code;
-    gzerror(w->file, &code);
     if (code == Z_MEM_ERROR) return rm_fail(RM_E_NOMEM, "%s: out of memory while writing the trace", w->path);
     return rm_fail_errno("%s: the trace cannot be written", w->path);
 }
@@ -96,7 +96,11 @@ static rm_status flush(writer *w, size_t above)
     if (w->text.failed) return rm_fail(RM_E_NOMEM, "%s: out of memory while writing the trace", w->path);
     if (w->text.n <= above) return RM_OK;
     errno = 0;
-    if (gzwrite(w->file, w->text.text, (unsigned)w->text.n) != (int)w->text.n) return failed(w);
+    if (gzwrite(w->file, w->text.text, (unsigned)w->text.n) != (int)w->text.n) {
+        int code;
+        gzerror(w->file, &code);
+        return failed(w, code);
+    }
     w->text.n = 0;
     return RM_OK;
 }
@@ -119,7 +123,7 @@ static void put_head(writer *w)
                 w->trace->begin_day_ns - (w->trace->begin_ns - w->base_ns), rm_trace_dropped(w->trace));
 }
 
-static int pid_of(const writer *w, const rm_lane *l) { return l->kind == RM_LANE_QUEUE ? w->about->device_id : (int)getpid(); }
+static int pid_of(const writer *w, const rm_lane *l) { return l->kind == RM_LANE_QUEUE ? w->about->device_id : w->pid; }
 
 static void put_process(writer *w, int pid, const char *label, const char *what, int sort)
 {
@@ -228,7 +232,7 @@ static void put_counter(writer *w, const rm_lane *l, const rm_event *e)
 static rm_status put_all(writer *w)
 {
     put_head(w);
-    put_process(w, (int)getpid(), "host", w->about->host, w->about->rank * 2);
+    put_process(w, w->pid, "host", w->about->host, w->about->rank * 2);
     rm_str_add(&w->text, ",\n");
     put_process(w, w->about->device_id, "device", w->about->device, w->about->rank * 2 + 1);
     for (const rm_lane *l = w->trace->lanes; l; l = l->next) put_lane(w, l);
@@ -301,9 +305,7 @@ static rm_status write_fd(writer *w, int fd)
     rm_status st = put_all(w);
     errno = 0;
     const int code = gzclose(w->file);
-    if (st == RM_OK && code != Z_OK)
-        st = code == Z_MEM_ERROR ? rm_fail(RM_E_NOMEM, "%s: out of memory while writing the trace", w->path) : rm_fail_errno("%s: the trace cannot be written", w->path);
-    return st;
+    return st == RM_OK && code != Z_OK ? failed(w, code) : st;
 }
 
 /* A regular file is replaced whole or not at all; devices and pipes are written to as they are. */
@@ -332,13 +334,13 @@ static rm_status say_dropped(const writer *w)
     const rm_lane *worst = w->trace->lanes;
     for (const rm_lane *l = worst; l; l = l->next)
         if (l->dropped > worst->dropped) worst = l;
-    return rm_fail(RM_E_PARTIAL, "%s: the last %" PRIu64 " events are missing from the trace: its lanes have room for %zu events and '%s' was full; trace fewer steps",
+    return rm_fail(RM_E_PARTIAL, "%s: the last %" PRIu64 " events are not in the trace: its lanes have room for %zu each and '%s' was full; trace fewer steps",
                    w->path, all, worst->room, worst->label);
 }
 
 rm_status rm_trace_write(const rm_trace *t, const rm_trace_about *about, const char *path)
 {
-    writer w = { .trace = t, .about = about, .path = path };
+    writer w = { .trace = t, .about = about, .path = path, .pid = (int)getpid() };
     rm_status st = prepare(&w);
     if (st == RM_OK) st = write_file(&w);
     if (st == RM_OK) st = say_dropped(&w);

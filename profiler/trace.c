@@ -109,7 +109,10 @@ void rm_trace_counter(rm_lane *l, rm_name name, uint64_t at_ns, int64_t value)
 
 uint64_t rm_trace_dropped(const rm_trace *t)
 {
+    pthread_mutex_t *lock = (pthread_mutex_t *)&t->lock; /* reading, but lanes may come */
     uint64_t sum = 0;
+    pthread_mutex_lock(lock);
     for (const rm_lane *l = t->lanes; l; l = l->next) sum += atomic_load_explicit(&l->dropped, memory_order_relaxed);
+    pthread_mutex_unlock(lock);
     return sum;
 }

@@ -4,7 +4,7 @@
  * nothing and cannot fail. A full ring keeps its OLDEST events and counts what it drops (`dropped` in the file and a warning): the
  * beginning of a trace is never torn. Times are rm_now_ns(), written in microseconds with three decimals, relative to the trace's
  * beginning; baseTimeNanoseconds says when that was on the clock of the day, so that traces of several ranks can be laid together.
- * Threads: one writer per lane; rm_trace_lane() and rm_trace_name() take a lock; writing the file is for after the writers stopped.
+ * Threads: one writer per lane; rm_trace_lane(), rm_trace_name() and rm_trace_dropped() take a lock; writing the file is for after the writers stopped.
  * The file: docs/trace.md. */
 #ifndef RM_TRACE_H
 #define RM_TRACE_H

@@ -12,10 +12,12 @@
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -410,7 +412,26 @@ static void test_failures(void **state)
     assert_int_equal(mkdir(in_folder("taken.json"), 0700), 0);
     assert_int_equal(rm_trace_write(t, &about, in_folder("taken.json")), RM_E_IO);
     assert_int_equal(rmdir(in_folder("taken.json")), 0);
-    assert_int_equal(files_in_folder(), before); /* no temporary stays behind */
+
+    /* Writing stops in the middle: the old file is there as it was, and no temporary. */
+    size_t n, n_now;
+    ok(rm_trace_write(t, &about, in_folder("t.json")));
+    char *old = contents(in_folder("t.json"), &n);
+    struct rlimit limit, small;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = (struct rlimit){ 10000, limit.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const rm_status st = rm_trace_write(t, &about, in_folder("t.json")), st_gz = rm_trace_write(t, &about, in_folder("new.json.gz"));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(st, RM_E_IO);
+    assert_int_equal(st_gz, RM_E_IO);
+    char *now = contents(in_folder("t.json"), &n_now);
+    assert_int_equal(n, n_now);
+    assert_memory_equal(old, now, n);
+    assert_int_equal(files_in_folder(), before);
+    free(old);
+    free(now);
     rm_trace_close(t);
 }
 
