@@ -1,5 +1,6 @@
 #include "bench/ghost_run.h"
 #include "base/log.h"
+#include "profiler/runinfo.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,4 +114,29 @@ void bench_ghost_part_free(bench_ghost_part *p)
 {
     json_decref(p->measured);
     rm_ghost_plan_free(&p->plan);
+}
+
+/* Each rank of a machine has its gradients. */
+static rm_status check_memory(const rm_graph *graph, double share)
+{
+    const uint64_t here = (uint64_t)rm_world_from_env().local_size, have = rm_memory_available(), each = rm_ghost_bytes(graph, share);
+    if (!have || here * each <= have) return RM_OK;
+    return rm_fail(RM_E_NOMEM, "%llu ghosts with %.1f MB of gradients each do not fit into the %.1f GB of memory that are left: exchange a share of them with --ghost-bytes",
+                   (unsigned long long)here, (double)each * 1e-6, (double)have * 1e-9);
+}
+
+rm_status bench_ghost_new(const bench_options *o, const bench_session *s, const char *split, bench_ghost *out)
+{
+    const rm_shape image = { s->batch, 3, s->recipe.px, s->recipe.px };
+    RM_TRY(bench_ghost_receive(s->comm, &out->part));
+    RM_TRY(rm_graph_resnet(s->recipe.depth, s->recipe.variant, image, s->classes, &out->graph));
+    RM_TRY(check_memory(&out->graph, o->ghost_bytes));
+    return rm_ghost_new(s->comm, s->device, &out->graph, &out->part.plan, o->ghost_bytes, split, bench_split_order(o), &out->ghost);
+}
+
+void bench_ghost_free(bench_ghost *g)
+{
+    rm_ghost_free(&g->ghost);
+    rm_graph_free(&g->graph);
+    bench_ghost_part_free(&g->part);
 }

@@ -15,4 +15,10 @@ bool      bench_is_ghost(void);
 typedef struct bench_ghost_part { json_t *measured; rm_ghost_plan plan; } bench_ghost_part;
 rm_status bench_ghost_receive(rm_comm *comm, bench_ghost_part *out) RM_CHECKED;
 void      bench_ghost_part_free(bench_ghost_part *p);
+
+/* One ghost: what it acts, the graph whose gradients it exchanges, itself. RM_E_NOMEM before the machine swaps. Collective; free also
+ * after an error, and before the session is closed. */
+typedef struct bench_ghost { bench_ghost_part part; rm_graph graph; rm_ghost ghost; } bench_ghost;
+rm_status bench_ghost_new(const bench_options *o, const bench_session *s, const char *split, bench_ghost *out) RM_CHECKED;
+void      bench_ghost_free(bench_ghost *g);
 #endif

@@ -3,17 +3,14 @@
 #include "bench/inject.h"
 #include "bench/split_sweep.h"
 #include "bench/twins.h"
-#include "profiler/runinfo.h"
 #include <stdio.h>
 #include <string.h>
 
 typedef struct rank_run {
     const bench_options *o;
     bench_session s;
-    rm_graph  graph;           /* of a ghost */
     rm_engine engine;
-    rm_ghost  ghost;
-    bench_ghost_part part;
+    bench_ghost ghost;
     rm_synthetic batch;
     bench_split_list splits;
 } rank_run;
@@ -42,31 +39,13 @@ static rm_status engine_new(rank_run *r)
     return rm_synthetic_new(r->s.batch, r->s.recipe.px, r->s.classes, (uint64_t)o->seed, &r->batch);
 }
 
-/* Refused before the machine swaps: each rank of it has its gradients. */
-static rm_status check_memory(const rank_run *r)
-{
-    const uint64_t here = (uint64_t)rm_world_from_env().local_size, have = rm_memory_available(), each = rm_ghost_bytes(&r->graph, r->o->ghost_bytes);
-    if (!have || here * each <= have) return RM_OK;
-    return rm_fail(RM_E_NOMEM, "%llu ghosts with %.1f MB of gradients each do not fit into the %.1f GB of memory that are left: exchange a share of them with --ghost-bytes",
-                   (unsigned long long)here, (double)each * 1e-6, (double)have * 1e-9);
-}
-
-static rm_status ghost_new(rank_run *r)
-{
-    const rm_shape image = { r->s.batch, 3, r->s.recipe.px, r->s.recipe.px };
-    RM_TRY(bench_ghost_receive(r->s.comm, &r->part));
-    RM_TRY(rm_graph_resnet(r->s.recipe.depth, r->s.recipe.variant, image, r->s.classes, &r->graph));
-    RM_TRY(check_memory(r));
-    return rm_ghost_new(r->s.comm, r->s.device, &r->graph, &r->part.plan, r->o->ghost_bytes, "single", RM_SPLIT_READY, &r->ghost);
-}
-
 /* ---- what ran */
 static const char *text_of(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
 
 static json_t *about_json(const rank_run *r)
 {
     const rm_device_info *d = &r->s.info;
-    const json_t *m = r->part.measured;
+    const json_t *m = r->ghost.part.measured;
     char ghost_of[64];
     snprintf(ghost_of, sizeof ghost_of, "ghost of %s", m ? text_of(m, "device") : "");
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "device", m ? ghost_of : d->device, "device_name", m ? text_of(m, "device_name") : d->name, "library",
@@ -80,7 +59,7 @@ static rm_status measure(rank_run *r, json_t **out)
     const bench_options *o = r->o;
     const bool ghost = bench_is_ghost();
     const rm_source src = rm_source_synthetic(&r->batch);
-    const bench_subject subject = { .engine = ghost ? NULL : &r->engine, .source = &src, .ghost = ghost ? &r->ghost : NULL };
+    const bench_subject subject = { .engine = ghost ? NULL : &r->engine, .source = &src, .ghost = ghost ? &r->ghost.ghost : NULL };
     const bench_twins_config c = { .split = (const char *const *)r->splits.spec, .n_split = r->splits.n, .order = bench_split_order(o), .rounds = bench_sweep_rounds(o),
                                    .warmup = warmup_of(o), .seed = (uint64_t)o->seed, .what = ghost ? "split sweep, ghosts" : "split sweep" };
     RM_TRY(bench_twins_measure(r->s.comm, &subject, &c, out));
@@ -107,17 +86,15 @@ rm_status bench_sweep_rank(const bench_options *o, json_t **out)
     RM_TRY_GOTO(st, bench_session_device(&own, &r.s), out);
     if (rm_comm_size(r.s.comm) == 1) RM_TRY_GOTO(st, rm_fail(RM_E_ARG, "split-sweep wants at least 2 ranks: one alone sends no gradients"), out);
     RM_TRY_GOTO(st, agree(&r), out);
-    RM_TRY_GOTO(st, bench_is_ghost() ? ghost_new(&r) : engine_new(&r), out);
-    RM_TRY_GOTO(st, bench_split_list_parse(own.splits, bench_is_ghost() ? &r.graph : &r.engine.graph, bench_split_order(&own), &r.splits), out);
+    RM_TRY_GOTO(st, bench_is_ghost() ? bench_ghost_new(&own, &r.s, "single", &r.ghost) : engine_new(&r), out);
+    RM_TRY_GOTO(st, bench_split_list_parse(own.splits, bench_is_ghost() ? &r.ghost.graph : &r.engine.graph, bench_split_order(&own), &r.splits), out);
     RM_TRY_GOTO(st, measure(&r, out), out);
     st = interrupted(&r);
 out:
     bench_split_list_free(&r.splits);
     rm_synthetic_free(&r.batch);
     rm_engine_free(&r.engine);
-    rm_ghost_free(&r.ghost);
-    rm_graph_free(&r.graph);
-    bench_ghost_part_free(&r.part);
+    bench_ghost_free(&r.ghost);
     bench_session_close(&r.s);
     return st;
 }
