@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/launch.h"
 #include "bench/session.h"
 #include "profiler/stats.h"
 #include <errno.h>
@@ -119,6 +120,7 @@ static rm_status body(const bench_options *o, json_t **out)
     uint64_t start = rm_now_ns();
     bench_session s;
     rm_train_result r = { 0 };
+    bench_launch_told told = { 0 };
     rm_status st = RM_OK;
     RM_TRY(bench_session_plan(o, "tiny", &s));
     RM_TRY_GOTO(st, bench_session_device(o, &s), out);
@@ -127,6 +129,7 @@ static rm_status body(const bench_options *o, json_t **out)
         .seed = (uint64_t)o->seed, .max_steps = (uint64_t)o->steps, .epochs = o->epochs, .target_top1 = o->target >= 0 ? o->target : s.recipe.target_top1,
         .save_dir = o->save_dir, .keep = o->keep, .resume = o->resume, .no_fuse = o->no_fuse, .split = o->split[0] ? o->split : s.recipe.split,
         .update_on_arrival = o->update_on_arrival, .trace = { .path = o->trace }, .mllog = o->mllog, .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
+        .after_step = o->rank_result[0] ? bench_launch_tell : NULL, .after_step_ctx = &told,
     };
     if (!s.data && !o->steps) c.max_steps = 100;
     RM_TRY_GOTO(st, parse_trace_steps(o->trace_steps, &c.trace), out);

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { POLL_MS = 50, TERM_GRACE_MS = 4000 };
+enum { POLL_MS = 50, TERM_GRACE_MS = 4000, ABORT_GRACE_MS = 5000 };
 
 /* A launch under way. */
 typedef struct launch {
@@ -32,7 +32,8 @@ typedef struct launch {
     bench_facts facts;
     bench_talk  talk[2];
     int     wait_status;
-    bool    told, expired;
+    uint64_t aborted_ns;         /* when a rank was seen to end all the others; 0: not yet */
+    bool    told, expired, abandoned;
 } launch;
 
 /* ---- environment of the ranks */
@@ -243,6 +244,14 @@ static void stop_child(launch *l)
     }
 }
 
+/* A launcher that cannot reach a host waits for it for ever, although the ranks have ended. */
+static bool overdue(launch *l)
+{
+    if (l->facts.aborted && !l->aborted_ns) l->aborted_ns = rm_now_ns();
+    l->abandoned = l->aborted_ns && rm_now_ns() - l->aborted_ns > ABORT_GRACE_MS * UINT64_C(1000000);
+    return l->abandoned;
+}
+
 static void watch(launch *l)
 {
     const uint64_t begin = rm_now_ns();
@@ -252,8 +261,8 @@ static void watch(launch *l)
             l->told = true;
             kill(l->child, l->cfg->ranks == 1 ? bench_signal() : SIGUSR1);
         }
-        if (l->cfg->timeout_s > 0 && rm_s(rm_now_ns() - begin) > l->cfg->timeout_s) {
-            l->expired = true;
+        l->expired = l->cfg->timeout_s > 0 && rm_s(rm_now_ns() - begin) > l->cfg->timeout_s;
+        if (l->expired || overdue(l)) {
             stop_child(l);
             break;
         }
@@ -279,17 +288,20 @@ static rm_status status_of(int exit_code)
 static rm_status verdict(const launch *l)
 {
     const bench_facts *f = &l->facts;
-    const int code = WIFEXITED(l->wait_status) ? WEXITSTATUS(l->wait_status) : 128 + WTERMSIG(l->wait_status);
+    const int code = l->abandoned ? f->abort_code : WIFEXITED(l->wait_status) ? WEXITSTATUS(l->wait_status) : 128 + WTERMSIG(l->wait_status);
     const rm_status st = status_of(code);
-    char cause[1200];
+    char cause[1200], done[640];
     bench_facts_cause(f, cause, sizeof cause);
+    bench_facts_progress(f, done, sizeof done);
     if (l->expired) return rm_fail(RM_E_PEER, "the ranks did not end within %.1f s and were stopped", l->cfg->timeout_s);
     if (st == RM_OK && !l->told) return RM_OK;
     if (l->told && (f->killed[0] || st == RM_OK || is_signal(code))) return rm_fail(RM_E_INTERRUPTED, "%s", cause[0] ? cause : "interrupted");
-    if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s", f->killed, cause[0] ? "; " : "", cause);
+    if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s%s", f->killed, done, cause[0] ? "; " : "", cause);
+    if (cause[0] && st == RM_E_PEER && f->newest[0] && !strstr(cause, "newest checkpoint")) return rm_fail(st, "%s; newest checkpoint: %s", cause, f->newest);
     if (cause[0]) return rm_fail(st, "%s", cause);
-    if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128);
-    if (is_signal(code)) return rm_fail(st, "a rank was killed by signal %d", code - 128);
+    if (f->place[0]) return rm_fail(RM_E_PEER, "a rank (%s) ended with exit code or signal %d without saying why", f->place, f->place_code);
+    if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d%s", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128, done);
+    if (is_signal(code)) return rm_fail(st, "a rank was killed by signal %d%s", code - 128, done);
     return rm_fail(st, "the ranks ended with exit code %d without saying why; -v shows all they and their launcher say", code);
 }
 
@@ -354,4 +366,16 @@ rm_status bench_launch_leave_result(const char *path, const json_t *result)
 {
     if (json_dump_file(result, path, JSON_COMPACT | JSON_REAL_PRECISION(17)) == 0) return RM_OK;
     return rm_fail_errno("cannot leave the result in %s", path);
+}
+
+void bench_launch_tell(void *ctx, uint64_t step, const char *newest)
+{
+    enum { PAUSE_NS = 200000000 };
+    bench_launch_told *told = ctx;
+    const uint64_t now = rm_now_ns();
+    if (now < told->next_ns && strcmp(told->newest, newest) == 0) return;
+    char line[640]; /* one write: other ranks have the same pipe */
+    const int n = snprintf(line, sizeof line, BENCH_TALK_STEP "%llu %s\n", (unsigned long long)step, newest);
+    if (n > 0 && n < (int)sizeof line && write(STDERR_FILENO, line, (size_t)n) == n) told->next_ns = now + PAUSE_NS;
+    snprintf(told->newest, sizeof told->newest, "%s", newest);
 }

@@ -36,6 +36,11 @@ bool    bench_slurm_several(void);
 /* A number that Slurm gave in a variable: 4 of "4", the largest of "2(x3),4"; 0 when there is none. */
 int32_t bench_slurm_number(const char *variable);
 
+/* Rank 0 tells its launcher how far it is, a few times a second: `step` steps are done, `newest` is the newest checkpoint. A rank that
+ * is killed says nothing any more. ctx: a bench_launch_told of zeros; for rm_train_config.after_step. */
+typedef struct bench_launch_told { uint64_t next_ns; char newest[544]; } bench_launch_told;
+void      bench_launch_tell(void *ctx, uint64_t step, const char *newest);
+
 /* ---- the launcher's command line, apart from starting it */
 enum { BENCH_LAUNCH_WORDS = 512 };
 typedef struct bench_launch_command {

@@ -1,4 +1,5 @@
 #include "bench/launch_talk.h"
+#include <stdlib.h>
 #include <string.h>
 
 enum { FENCE = 60, LINE_MAX_BYTES = 16384 };
@@ -15,7 +16,8 @@ static const char *const known_starts[] = {
 };
 static const char *const known_parts[] = { ": Forwarding signal ", "more process has sent help message", "more processes have sent help message",
                                            "orte_base_help_aggregate", "ORTE_ERROR_LOG: ",
-                                           "Read -1, expected " /* Open MPI, of the memory of a peer that has just died */ };
+                                           "Read -1, expected " /* Open MPI, of the memory of a peer that has just died */,
+                                           "mca_btl_tcp_", "pml_ob1_sendreq.c" /* ... and of its connections */ };
 
 static bool starts_with(const char *text, const char *start) { return strncmp(text, start, strlen(start)) == 0; }
 
@@ -38,11 +40,37 @@ static void read_killed(bench_facts *f, const char *line)
     if (p && sscanf(p, "noticed that process rank %d with PID %d on node %63s exited on signal %d (%63[^)])", &rank, &pid, host, &number, name) == 5)
         snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed by signal %d (%s)", rank, host, number, name);
     else if ((p = strstr(line, "PID ")) && sscanf(p, "PID %d RUNNING AT %63s", &pid, host) == 2) snprintf(f->place, sizeof f->place, "process %d on %s", pid, host);
+    else if (f->place[0] && (p = strstr(line, "EXIT CODE: "))) f->place_code = atoi(p + strlen("EXIT CODE: "));
     else if (text && sscanf(text, "EXIT STRING: %63[^(](signal %d)", name, &number) == 2)
         snprintf(f->killed, sizeof f->killed, "a rank (%s) was killed by signal %d (%.*s)", f->place[0] ? f->place : "unknown process", number,
                  (int)(strlen(name) - 1), name);
     else if (sscanf(line, "srun: error: %63[^:]: task %d: %63[^\n]", host, &rank, name) == 3 && !starts_with(name, "Exited"))
         snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed (%s)", rank, host, name);
+}
+
+/* "@ringmark step 12 FILE" */
+static bool read_step(bench_facts *f, const char *line)
+{
+    int at = 0;
+    if (!starts_with(line, BENCH_TALK_STEP) || sscanf(line + sizeof BENCH_TALK_STEP - 1, "%llu %n", &f->step, &at) != 1 || !at) return false;
+    f->stepped = true;
+    snprintf(f->newest, sizeof f->newest, "%s", line + sizeof BENCH_TALK_STEP - 1 + at);
+    return true;
+}
+
+void bench_facts_progress(const bench_facts *f, char *text, size_t size)
+{
+    if (f->stepped) snprintf(text, size, " after step %llu; %s%s", f->step, f->newest[0] ? "newest checkpoint: " : "no checkpoint was written", f->newest);
+    else snprintf(text, size, "%s", "");
+}
+
+static void read_abort(bench_facts *f, const char *line)
+{
+    static const char *const says[] = { "with errorcode ", "application called MPI_Abort(MPI_COMM_WORLD, " };
+    for (size_t i = 0; i < RM_COUNT(says) && !f->aborted; i++) {
+        const char *p = strstr(line, says[i]);
+        f->aborted = p && sscanf(p + strlen(says[i]), "%d", &f->abort_code) == 1;
+    }
 }
 
 /* "bench train: why" or "[rank 2] bench train: why": the last line of a rank that failed. */
@@ -113,8 +141,10 @@ static void in_block(bench_talk *t, const char *line, char fence)
 
 static void take_line(bench_talk *t, const char *line)
 {
+    if (read_step(t->facts, line)) return;
     const char fence = fence_of(line);
     read_killed(t->facts, line);
+    read_abort(t->facts, line);
     const bool cause = read_cause(t->facts, line);
     if (t->verbose) {
         pass(t, line);

@@ -11,6 +11,12 @@ typedef struct bench_facts {
     int  cause_rank;         /* which; -1 when several say the same */
     char killed[256];        /* "rank 1 on node7 was killed by signal 9 (Killed)", "" */
     char place[128];         /* "process 14091 on node7", until the signal is known */
+    int  place_code;         /* what it ended with, an exit code or a signal: the launcher does not say which */
+    bool aborted;            /* a rank ended all the others, with this code: */
+    int  abort_code;
+    bool stepped;            /* rank 0 told its progress: */
+    unsigned long long step; /* steps done, at least */
+    char newest[544];        /* checkpoint, "" none */
 } bench_facts;
 
 typedef struct bench_talk {
@@ -24,8 +30,12 @@ typedef struct bench_talk {
     bool drawn;              /* a progress line of rank 0 is on the terminal */
 } bench_talk;
 
+/* Rank 0's word on its progress: begins a line that is for the launcher alone. */
+#define BENCH_TALK_STEP "@ringmark step "
 void bench_talk_feed(bench_talk *t, const char *text, size_t n);
 void bench_talk_end(bench_talk *t); /* passes on what is unfinished and frees */
 /* The cause with its rank before it where that matters: "rank 2: why"; "" when none was given. */
 void bench_facts_cause(const bench_facts *f, char *text, size_t size);
+/* " after step 12; newest checkpoint: F", "" when nothing is known of it. */
+void bench_facts_progress(const bench_facts *f, char *text, size_t size);
 #endif

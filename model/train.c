@@ -102,7 +102,7 @@ static rm_status open_source(run *t)
     uint64_t batches = t->steps_per_epoch * (uint64_t)parts, at = t->step * (uint64_t)parts;
     rm_loader_config lc = {
         .part = RM_TRAIN, .batch = c->batch, .px = px, .workers = c->workers, .seed = c->seed, .rank = rm_comm_rank(t->comm),
-        .ranks = rm_comm_size(t->comm), .shuffle = true, .drop_last = true, .start_epoch = at / batches, .start_batch = at % batches,
+        .ranks = rm_comm_size(t->comm), .shuffle = true, .drop_last = true, .group = parts, .start_epoch = at / batches, .start_batch = at % batches,
         .crop = { r->crop_scale_min, r->crop_scale_max, r->crop_ratio_min, r->crop_ratio_max, r->flip }, .bad = c->bad, .max_bad_share = c->max_bad,
     };
     RM_TRY(rm_loader_open(c->data, &lc, &t->loader));
@@ -133,6 +133,22 @@ static rm_status save(run *t)
     return rm_ckpt_prune(c->save_dir, run_name(t), c->keep);
 }
 
+/* The step at which this run goes on: the same one, or with another global batch the one that begins at the same image of the same
+ * epoch. The order of an epoch depends on its number and the seed alone. */
+static rm_status resume_step(const run *t, const rm_train_state *s, const char *base, uint64_t *out)
+{
+    *out = s->step;
+    if (s->global_batch == t->global_batch || !t->cfg->data) return RM_OK;
+    const uint64_t images = rm_dataset_count(t->cfg->data, RM_TRAIN), each = s->global_batch ? images / s->global_batch : 0;
+    if (!each) return rm_fail(RM_E_ARG, "%s was trained with a global batch of %llu images, more than %s has", base, (unsigned long long)s->global_batch, rm_dataset_dir(t->cfg->data));
+    const uint64_t into = s->step % each * s->global_batch;
+    if (into % t->global_batch)
+        return rm_fail(RM_E_ARG, "%s ends %llu images into an epoch, where no step of %llu images begins: choose --batch and --gpus so that ranks x batch is %llu or another divisor of that",
+                       base, (unsigned long long)into, (unsigned long long)t->global_batch, (unsigned long long)s->global_batch);
+    *out = s->step / each * t->steps_per_epoch + into / t->global_batch;
+    return RM_OK;
+}
+
 /* Rank 0 looks; all ranks load the same file. */
 static rm_status resume(run *t)
 {
@@ -152,8 +168,7 @@ static rm_status resume(run *t)
     if (s.seed != c->seed)
         return rm_fail(RM_E_ARG, "%s was trained with seed %llu, not %llu: give --seed %llu", found.base, (unsigned long long)s.seed,
                        (unsigned long long)c->seed, (unsigned long long)s.seed);
-    /* Another number of ranks or another batch continues at the same sample. */
-    t->step = s.global_batch == t->global_batch ? s.step : s.step * s.global_batch / t->global_batch;
+    RM_TRY(resume_step(t, &s, found.base, &t->step));
     t->best_top1 = s.best_top1;
     t->trained_s = s.trained_s;
     t->r->resumed_from = t->step;
@@ -297,9 +312,24 @@ static rm_status one_step(run *t, double *lr)
     return RM_OK;
 }
 
+static void tell(const run *t)
+{
+    if (lead(t) && t->cfg->after_step) t->cfg->after_step(t->cfg->after_step_ctx, t->step, t->r->newest);
+}
+
+/* A peer was lost: how far we had come, and what there is to go on from. */
+static rm_status lost_at(const run *t, rm_status st)
+{
+    char why[1024];
+    if (st != RM_E_PEER) return st;
+    snprintf(why, sizeof why, "%s", rm_last_error());
+    return rm_fail(st, "%s; in step %llu%s%s", why, (unsigned long long)t->step, t->r->newest[0] ? "; newest checkpoint: " : "", t->r->newest);
+}
+
 static rm_status loop(run *t)
 {
     const rm_train_config *c = t->cfg;
+    tell(t);
     while (t->step < t->total) {
         double lr;
         bool stop;
@@ -309,6 +339,7 @@ static rm_status loop(run *t)
         RM_TRY(stop_asked(t, &stop));
         bool reached = t->r->time_to_accuracy_s >= 0;
         if (stop || reached || save_due(t, epoch_end) || last) RM_TRY(save(t));
+        tell(t);
         if (stop) {
             const char *where = t->r->newest[0] ? t->r->newest : "no checkpoint: give --save-dir to keep one";
             return rm_fail(RM_E_INTERRUPTED, "interrupted at step %llu; saved: %s", (unsigned long long)t->step, where);
@@ -355,7 +386,7 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
     RM_TRY_GOTO(st, open_source(&t), out);
     log_start(&t);
     if (lead(&t)) rm_progress_begin(&t.progress, "train", "images", (t.total - t.step) * t.global_batch);
-    st = loop(&t);
+    st = lost_at(&t, loop(&t));
     if (lead(&t)) rm_progress_end(&t.progress);
     rm_mllog_event(t.mllog, RM_ML_END, "run_stop", st == RM_OK ? "\"success\"" : "\"aborted\"", -1);
 out:

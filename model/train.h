@@ -21,6 +21,9 @@ typedef struct rm_train_config {
     rm_bad_policy bad; double max_bad;
     uint64_t start_ns;               /* the clock of time to accuracy: before the data set was first touched */
     int    (*interrupted)(void);     /* non-zero: finish the step, save, return RM_E_INTERRUPTED */
+    /* Rank 0 after each step and save: steps done, newest checkpoint ("" none). NULL: nobody asks. */
+    void   (*after_step)(void *ctx, uint64_t step, const char *newest);
+    void    *after_step_ctx;
 } rm_train_config;
 
 typedef struct rm_train_result {

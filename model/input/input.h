@@ -68,6 +68,7 @@ typedef struct rm_loader_config {
     int32_t rank, ranks;       /* shard: global batch k of the epoch is positions [k*batch*ranks, ...), rank r takes its r-th part */
     bool    shuffle;           /* train: true */
     bool    drop_last;         /* train: true; val: false, the last batches are short and every sample comes exactly once */
+    int32_t group;             /* with drop_last: batches of one optimiser step; what is left of an epoch is dropped too. 0: 1 */
     uint64_t start_epoch, start_batch; /* resume: the very next batch */
     uint64_t max_batches;      /* 0: endless over epochs (train) or one pass (val) */
     rm_crop_params crop;

@@ -72,6 +72,7 @@ static uint64_t global_batch(const rm_loader_config *cfg) { return (uint64_t)cfg
 uint64_t rm_loader_batches_per_epoch(const rm_dataset *ds, const rm_loader_config *cfg)
 {
     const uint64_t n = rm_dataset_count(ds, cfg->part), whole = n / global_batch(cfg), rest = n % global_batch(cfg);
+    if (cfg->drop_last && cfg->group > 1) return whole - whole % (uint64_t)cfg->group;
     return whole + (!cfg->drop_last && rest > (uint64_t)cfg->rank * (uint64_t)cfg->batch);
 }
 
