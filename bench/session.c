@@ -100,20 +100,51 @@ static rm_status choose_dtype(const bench_options *o, bench_session *s)
     return RM_OK;
 }
 
+/* What all ranks must have alike, with copies of the values. */
+enum { MAX_SAID = 80 };
+typedef struct said { rm_agree field[MAX_SAID]; char text[MAX_SAID][176]; uint32_t n; } said;
+
+static void say(void *ctx, const char *field, const char *value, const char *help)
+{
+    said *a = ctx;
+    RM_ASSERT(a->n < MAX_SAID);
+    snprintf(a->text[a->n], sizeof a->text[0], "%s", value ? value : "");
+    a->field[a->n] = (rm_agree){ field, a->text[a->n] };
+    a->n++;
+}
+
+static rm_status say_graph(const bench_options *o, const bench_session *s, said *a)
+{
+    rm_graph g;
+    char hex[65];
+    RM_TRY(rm_graph_resnet(s->recipe.depth, s->recipe.variant, (rm_shape){ s->batch, 3, s->recipe.px, s->recipe.px }, s->classes, &g));
+    if (!o->no_fuse) rm_graph_fuse(&g);
+    rm_graph_digest(&g, hex);
+    rm_graph_free(&g);
+    hex[16] = 0;
+    say(a, "graph", hex, NULL);
+    return RM_OK;
+}
+
 /* Ranks that would train different things are refused at the start. */
 static rm_status agree(const bench_options *o, const bench_session *s)
 {
-    char seed[32], batch[32], px[32], data[32];
+    char seed[32], batch[32], data[32];
     if (rm_comm_size(s->comm) == 1) return RM_OK;
+    said *a = calloc(1, sizeof *a);
+    if (!a) return rm_fail(RM_E_NOMEM, "out of memory");
     snprintf(seed, sizeof seed, "%lld", (long long)o->seed);
     snprintf(batch, sizeof batch, "%d", s->batch);
-    snprintf(px, sizeof px, "%d", s->recipe.px);
     snprintf(data, sizeof data, "%016llx", s->data ? (unsigned long long)rm_dataset_fingerprint(s->data) : 0ull);
-    const rm_agree fields[] = { { "build", rm_version() }, { "recipe", s->recipe.name }, { "seed", seed }, { "batch", batch }, { "px", px },
-                                { "dtype", rm_dtype_name(s->dtype) }, { "device", s->info.device }, { "split", o->split && o->split[0] ? o->split : s->recipe.split },
-                                { "split-order", o->split_order ? o->split_order : "" }, { "allreduce-dtype", o->allreduce_dtype ? o->allreduce_dtype : "" },
-                                { "data", data } };
-    return rm_comm_agree(s->comm, fields, RM_COUNT(fields));
+    const rm_agree own[] = { { "build", rm_version() }, { "seed", seed }, { "batch", batch }, { "dtype", rm_dtype_name(s->dtype) }, { "device", s->info.device },
+                             { "split", o->split && o->split[0] ? o->split : s->recipe.split }, { "split-order", o->split_order },
+                             { "allreduce-dtype", o->allreduce_dtype }, { "data", data } };
+    for (size_t i = 0; i < RM_COUNT(own); i++) say(a, own[i].field, own[i].value, NULL);
+    rm_recipe_each(&s->recipe, say, a); /* a change by --set is named, not only that something differs */
+    rm_status st = say_graph(o, s, a);
+    if (st == RM_OK) st = rm_comm_agree(s->comm, a->field, a->n);
+    free(a);
+    return st;
 }
 
 rm_dtype bench_wire(const bench_options *o) { return o->allreduce_dtype && !strcmp(o->allreduce_dtype, "bf16") ? RM_BF16 : RM_F32; }
