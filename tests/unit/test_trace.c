@@ -392,7 +392,7 @@ static size_t files_in_folder(void)
 static void test_failures(void **state)
 {
     static const char *const bad[] = { "/nonexistent-folder/t.json", "/nonexistent-folder/t.json.gz", "/" };
-    rm_trace *t = some_trace(5000);
+    rm_trace *t = some_trace(5000), *small_trace = some_trace(3);
     for (size_t i = 0; i < RM_COUNT(bad); i++) {
         assert_int_equal(rm_trace_write(t, &about, bad[i]), RM_E_IO);
         assert_non_null(strstr(rm_last_error(), bad[i]));
@@ -406,6 +406,7 @@ static void test_failures(void **state)
         struct stat s;
         assert_int_equal(symlink(rows[i].device, in_folder(rows[i].name)), 0);
         assert_int_equal(rm_trace_write(t, &about, in_folder(rows[i].name)), rows[i].status);
+        assert_int_equal(rm_trace_write(small_trace, &about, in_folder(rows[i].name)), rows[i].status); /* fails as late as in closing */
         assert_int_equal(lstat(in_folder(rows[i].name), &s), 0);
         assert_true(S_ISLNK(s.st_mode));
         assert_int_equal(unlink(in_folder(rows[i].name)), 0);
@@ -434,6 +435,7 @@ static void test_failures(void **state)
     assert_int_equal(files_in_folder(), before);
     free(old);
     free(now);
+    rm_trace_close(small_trace);
     rm_trace_close(t);
 }
 
