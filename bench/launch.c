@@ -234,10 +234,11 @@ static bool kill_orphans(const launch *l)
     return any;
 }
 
+/* One that is in the middle of an abort has nothing to tell its hosts any more; they notice that it is gone. */
 static void stop_child(launch *l)
 {
-    const uint64_t until = rm_now_ns() + TERM_GRACE_MS * UINT64_C(1000000);
-    kill(l->child, SIGTERM);
+    const uint64_t until = l->abandoned ? 0 : rm_now_ns() + TERM_GRACE_MS * UINT64_C(1000000);
+    if (!l->abandoned) kill(l->child, SIGTERM);
     while (!reap(l)) {
         relay(l, POLL_MS);
         if (rm_now_ns() > until) kill(-l->child, SIGKILL);
@@ -299,7 +300,7 @@ static rm_status verdict(const launch *l)
     if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s%s", f->killed, done, cause[0] ? "; " : "", cause);
     if (cause[0] && st == RM_E_PEER && f->newest[0] && !strstr(cause, "newest checkpoint")) return rm_fail(st, "%s; newest checkpoint: %s", cause, f->newest);
     if (cause[0]) return rm_fail(st, "%s", cause);
-    if (f->place[0]) return rm_fail(RM_E_PEER, "a rank (%s) ended with exit code or signal %d without saying why", f->place, f->place_code);
+    if (f->place[0]) return rm_fail(RM_E_PEER, "a rank (%s) ended with exit code or signal %d without saying why%s", f->place, f->place_code, done);
     if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d%s", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128, done);
     if (is_signal(code)) return rm_fail(st, "a rank was killed by signal %d%s", code - 128, done);
     return rm_fail(st, "the ranks ended with exit code %d without saying why; -v shows all they and their launcher say", code);

@@ -7,6 +7,7 @@ enum { FENCE = 60, LINE_MAX_BYTES = 16384 };
 /* Blocks of Open MPI between two fences that say in ten lines what our own line says in one. */
 static const char *const known_blocks[] = {
     "MPI_ABORT was invoked", "Primary job  terminated normally", "detected that one or more processes exited", "noticed that process rank",
+    "An MPI communication peer process has unexpectedly disconnected",
     "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES",
 };
 /* Loose lines of launchers, by how they begin or what they hold. */
