@@ -1,4 +1,4 @@
-/* Where a step's nanoseconds went, and how much communication computing hid: the definitions of docs/measures.md in one place.
+/* Where a step's nanoseconds went, and how much communication computing hid: the definitions of docs/scaling.md in one place.
  *
  * Every nanosecond of the window W goes to exactly one term, by precedence: compute C, then communication that is not under
  * compute (M without C), then copies (D without C and M), then waiting for input, then the host's own work (launching), and what is

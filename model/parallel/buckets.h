@@ -31,7 +31,7 @@ typedef struct rm_gradients { rm_buf *arena; const size_t *offset, *bytes; uint3
 rm_status rm_buckets_new(rm_comm *comm, rm_device *device, const rm_gradients *g, const uint64_t *param_bytes, const char *spec,
                          rm_split_order order, rm_buckets *out) RM_CHECKED;
 void      rm_buckets_free(rm_buckets *b);
-/* When the all-reduces run. Twins (docs/measures.md) differ from the real step in the all-reduce and in nothing else. */
+/* When the all-reduces run. Twins (docs/scaling.md) differ from the real step in the all-reduce and in nothing else. */
 typedef enum rm_reduce_mode {
     RM_REDUCE_OVERLAPPED,                       /* the real step: each bucket as soon as it is ready */
     RM_REDUCE_AFTER,                            /* all buckets after backward: nothing overlaps */
