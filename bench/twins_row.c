@@ -35,12 +35,12 @@ static double sum_of(const numbers *x)
     return sum;
 }
 
-typedef struct interval95 { double median, low, high; } interval95;
+typedef struct interval95 { double median, low, high; size_t n; } interval95;
 
 /* Median of x - y, round by round, with its 95 % interval. */
 static interval95 paired(const double *x, const double *y, size_t n)
 {
-    interval95 r = { NAN, NAN, NAN };
+    interval95 r = { NAN, NAN, NAN, n };
     double *d = malloc((n + 1) * sizeof *d);
     for (size_t i = 0; d && i < n; i++) d[i] = x[i] - y[i];
     if (d) {
@@ -51,7 +51,9 @@ static interval95 paired(const double *x, const double *y, size_t n)
     return r;
 }
 
-static bool apart(interval95 d) { return d.low > 0 || d.high < 0; }
+/* Fewer rounds have no such interval: by chance alone all of them would point the same way too often. */
+enum { FEWEST_ROUNDS = 6 };
+static bool apart(interval95 d) { return d.n >= FEWEST_ROUNDS && (d.low > 0 || d.high < 0); }
 
 static const json_t *split_at(const json_t *gathered, int32_t i) { return json_array_get(json_object_get(gathered, "splits"), (size_t)i); }
 static int32_t split_count(const json_t *gathered) { return (int32_t)json_array_size(json_object_get(gathered, "splits")); }
@@ -110,7 +112,7 @@ static void set_twins(json_t *row, const json_t *gathered, const bench_steps *re
     static const char *const cost[3] = { "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high" };
     const json_t *off = json_object_get(gathered, "off");
     bench_steps o = { 0 }, b = { 0 };
-    interval95 against_off = { NAN, NAN, NAN }, against_barrier = against_off;
+    interval95 against_off = { NAN, NAN, NAN, 0 }, against_barrier = against_off;
     const size_t n = (size_t)real->n;
     if (read_steps(off, &o) == RM_OK && o.n == real->n) against_off = paired(real->slowest, o.slowest, n);
     if (read_steps(json_object_get(gathered, "barrier"), &b) == RM_OK && b.n == real->n) against_barrier = paired(real->slowest, b.slowest, n);
@@ -243,7 +245,7 @@ static int32_t fastest_but(const json_t *gathered, int32_t but)
 static interval95 against(const json_t *gathered, int32_t i, int32_t other)
 {
     bench_steps x = { 0 }, y = { 0 };
-    interval95 d = { NAN, NAN, NAN };
+    interval95 d = { NAN, NAN, NAN, 0 };
     if (read_steps(split_at(gathered, i), &x) == RM_OK && read_steps(split_at(gathered, other), &y) == RM_OK && x.n == y.n) d = paired(x.slowest, y.slowest, (size_t)x.n);
     bench_steps_free(&x);
     bench_steps_free(&y);
@@ -253,7 +255,7 @@ static interval95 against(const json_t *gathered, int32_t i, int32_t other)
 static void set_rank_among(json_t *row, const json_t *gathered, int32_t i)
 {
     const int32_t best = fastest_but(gathered, -1), next = best == i ? fastest_but(gathered, i) : -1;
-    const interval95 d = best == i ? (interval95){ 0, 0, 0 } : against(gathered, i, best);
+    const interval95 d = best == i ? (interval95){ 0, 0, 0, 0 } : against(gathered, i, best);
     json_object_set_new(row, "difference_to_best_s", json_pack("{s:o, s:o, s:o}", "median", bench_number(d.median), "low", bench_number(d.low), "high", bench_number(d.high)));
     json_object_set_new(row, "best", json_boolean(best == i));
     json_object_set_new(row, "distinguishable", json_boolean(best == i ? next >= 0 && apart(against(gathered, next, i)) : apart(d)));

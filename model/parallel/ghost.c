@@ -214,6 +214,7 @@ static rm_status sleep_until(stepping *t, uint64_t until_ns, rm_intervals *in)
 {
     const struct timespec at = { (time_t)(until_ns / 1000000000u), (long)(until_ns % 1000000000u) };
     const uint64_t from = rm_now_ns();
+    if (from >= until_ns) return RM_OK;
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR) continue;
     RM_TRY(rm_intervals_add(&t->g->classes.host, t->host_from_ns, from));
     t->host_from_ns = rm_now_ns();

@@ -1,5 +1,6 @@
 /* Real output against docs/json-schema: a checker of the keywords that those schemas use, itself tested first. */
 #include "bench/commands.h"
+#include "kernels/comm/comm.h"
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -245,11 +246,19 @@ static void comm(void **state)
     json_decref(checked("comm --device null --gpus 1 --sizes 8 --iterations 3 --op broadcast", "comm", 2));
 }
 
+/* Ghosts, for they need neither cores nor memory. */
+static void split_sweep(void **state)
+{
+    if (rm_comm_mpi.available() != RM_OK) skip();
+    json_decref(checked("split-sweep --device null --ghost --ghost-bytes 0.01 --px 32 --batch 2 --steps 3 --splits '107,160;equal:1..2'", "split-sweep", 3));
+    json_decref(checked("split-sweep --device null --oversubscribe --px 32 --batch 2 --steps 1 --splits single", "split-sweep", 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling),
-        cmocka_unit_test(splits), cmocka_unit_test(comm),
+        cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(split_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
