@@ -2,6 +2,7 @@
 #include "bench/hostfile.h"
 #include "bench/launch.h"
 #include "bench/session.h"
+#include "kernels/comm/mpi_settings.h"
 #include "kernels/cores.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,16 @@ static int32_t cores_elsewhere(const bench_options *o, const places *p)
     return p->cores_each ? p->cores_each : rm_cores_each(p->most_on_one ? p->most_on_one : 1, 0);
 }
 
+/* Ranks make them too; made here they are in the environment that is kept with the result. */
+static void make_settings(const bench_options *o, int32_t n_max, int32_t most_here)
+{
+    char made[512];
+    const rm_world ranks = { .size = n_max, .local_size = n_max < most_here ? n_max : most_here };
+    if (n_max < 2 && !o->ghost) return;
+    if (o->oversubscribe) setenv("RINGMARK_SHARED_CORES", "1", 0);
+    mpi_settings_apply(rm_comm_mpi.library(), ranks, made, sizeof made);
+}
+
 rm_status bench_cores_per_device(const bench_options *o, int32_t n_max, int32_t *out_cores)
 {
     const char *given = getenv(cores_variable);
@@ -69,6 +80,7 @@ rm_status bench_cores_per_device(const bench_options *o, int32_t n_max, int32_t 
     RM_TRY(bench_devices(o, each, &devices, where, sizeof where));
     if (n_max > devices && !o->oversubscribe)
         return rm_fail(RM_E_ARG, "%d devices do not fit: %s; ask for fewer, or give --oversubscribe", n_max, where);
+    make_settings(o, n_max, p.most_on_one ? p.most_on_one : n_max);
     *out_cores = each;
     return RM_OK;
 }

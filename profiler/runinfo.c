@@ -177,7 +177,7 @@ static json_t *hard_facts(const char *cpuinfo, const struct utsname *u)
 
 /* What changes how fast the same program runs. Nothing else of the environment is recorded: it may hold secrets. */
 static const char *const allowed_prefix[] = { "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "NCCL_", "CUDA_VISIBLE_DEVICES=", "CUDA_DEVICE_",
-                                              "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_coll", "I_MPI_FABRICS=", "I_MPI_PIN", "MPIR_CVAR_",
+                                              "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_coll", "OMPI_MCA_mpi_", "I_MPI_FABRICS=", "I_MPI_PIN", "MPIR_CVAR_",
                                               "UCX_TLS=", "UCX_NET_DEVICES=", "FI_PROVIDER=", "MALLOC_", "LD_PRELOAD=" };
 
 static json_t *allowed_variables(void)
