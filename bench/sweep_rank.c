@@ -1,6 +1,5 @@
 /* The ranks' side of bench split-sweep. */
 #include "bench/ghost_run.h"
-#include "bench/inject.h"
 #include "bench/split_sweep.h"
 #include "bench/twins.h"
 #include <stdio.h>
