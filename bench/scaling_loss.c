@@ -58,6 +58,18 @@ double bench_term_mean(const bench_steps *t, bench_term x)
     return sum / t->ranks;
 }
 
+json_t *bench_steps_budget_json(const bench_steps *t)
+{
+    static const struct { const char *name; bench_term x; } rows[] = {
+        { "compute", BENCH_COMPUTE }, { "exposed_comm", BENCH_EXPOSED_COMM }, { "exposed_copy", BENCH_EXPOSED_COPY },
+        { "input_stall", BENCH_INPUT }, { "host", BENCH_HOST }, { "idle", BENCH_IDLE },
+    };
+    const double step = bench_term_mean(t, BENCH_STEP), k = step > 0 ? rm_median(t->slowest, (size_t)t->n) / step : 0;
+    json_t *j = json_object();
+    for (size_t i = 0; i < RM_COUNT(rows); i++) json_object_set_new(j, rows[i].name, bench_number(k * bench_term_mean(t, rows[i].x)));
+    return j;
+}
+
 /* ---- attribution */
 /* A rank's own time: all of the step but waiting for the all-reduces. */
 static double own_at(const bench_steps *t, int32_t rank, int32_t step) { return bench_term_at(t, rank, step, BENCH_STEP) - bench_term_at(t, rank, step, BENCH_BLOCKED); }

@@ -16,6 +16,8 @@ rm_status bench_steps_read(const json_t *mode, bench_steps *out) RM_CHECKED;
 void      bench_steps_free(bench_steps *t);
 double    bench_term_at(const bench_steps *t, int32_t rank, int32_t step, bench_term x);
 double    bench_term_mean(const bench_steps *t, bench_term x);  /* over ranks and steps */
+/* Mean shares of the ranks, scaled to the median step: the terms add up to it. New reference. */
+json_t   *bench_steps_budget_json(const bench_steps *t);
 
 /* Why a step of several devices takes longer than the ideal one, `share` of the step `one`: {"loss", "input", "compute_slowdown",
  * "exposed_transfer", "straggler", "unexplained"}, which add up. *out_jitter: how much of the straggler's part is lateness of no

@@ -138,19 +138,6 @@ static double typical(const bench_steps *t, bench_term x)
     return m;
 }
 
-/* Mean shares of the ranks, scaled to the median step: they sum to it. */
-static json_t *budget_json(const bench_steps *t)
-{
-    static const struct { const char *name; bench_term x; } rows[] = {
-        { "compute", BENCH_COMPUTE }, { "exposed_comm", BENCH_EXPOSED_COMM }, { "exposed_copy", BENCH_EXPOSED_COPY },
-        { "input_stall", BENCH_INPUT }, { "host", BENCH_HOST }, { "idle", BENCH_IDLE },
-    };
-    const double step = bench_term_mean(t, BENCH_STEP), k = step > 0 ? rm_median(t->slowest, (size_t)t->n) / step : 0;
-    json_t *j = json_object();
-    for (size_t i = 0; i < RM_COUNT(rows); i++) json_object_set_new(j, rows[i].name, bench_number(k * bench_term_mean(t, rows[i].x)));
-    return j;
-}
-
 static void set_seen(json_t *row, const bench_steps *t)
 {
     double wall = 0;
@@ -161,7 +148,7 @@ static void set_seen(json_t *row, const bench_steps *t)
     bench_set_number(row, "exposed_comm_share", bench_term_mean(t, BENCH_EXPOSED_COMM) / bench_term_mean(t, BENCH_STEP), "no rounds");
     bench_set_number(row, "blocking_comm_s", typical(t, BENCH_BLOCKED), "no rounds");
     bench_set_number(row, "comm_cpu_share", t->comm_cpu_s / wall, "no rounds");
-    json_object_set_new(row, "budget_s", budget_json(t));
+    json_object_set_new(row, "budget_s", bench_steps_budget_json(t));
 }
 
 /* Waiting for a late rank is part of an all-reduce's duration on the early ones, and not of its transfer. */
