@@ -1,6 +1,7 @@
 /* bench scaling: the same training on 1..N devices, a row per N. */
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/ghost_run.h"
 #include "bench/inject.h"
 #include "bench/scaling.h"
 #include "profiler/runinfo.h"
@@ -13,6 +14,7 @@ typedef struct {
     rm_store *store;
     int64_t   run;
     json_t   *config, *environment, *base, *rows;
+    json_t   *acted;           /* the step that ghosts act; NULL: real ranks */
     int32_t   n[BENCH_MAX_LIST], count, largest, cores;
 } sweep;
 
@@ -28,17 +30,28 @@ static rm_status parse_gpus(const bench_options *o, sweep *w)
     return RM_OK;
 }
 
+/* Ghosts need no cores of their own: there are as many devices as asked for. */
+static rm_status check_ghosts(const bench_options *o)
+{
+    if (bench_is_rank(o)) return rm_fail(RM_E_ARG, "--ghost starts its own ranks: one that measures, then the ghosts; do not start it with mpirun");
+    if (o->strong) return rm_fail(RM_E_ARG, "--ghost --strong: ghosts act one step of a fixed batch per device: leave --strong out");
+    if (o->to_accuracy) return rm_fail(RM_E_ARG, "--ghost --to-accuracy: ghosts learn nothing: leave one of them out");
+    if (strcmp(o->input_mode, "all") && strcmp(o->input_mode, "synthetic")) return rm_fail(RM_E_ARG, "--ghost --input-mode %s: ghosts read no input: leave --input-mode out", o->input_mode);
+    if (o->data[0] && strcmp(o->data, "synthetic")) rm_warn("ghosts read no input: %s is not used", o->data);
+    return RM_OK;
+}
+
 /* A device is the same number of cores at every N: what the largest measured N leaves for each. */
 static rm_status choose_cores(sweep *w)
 {
     int32_t most;
     char where[400];
     RM_TRY(bench_devices(w->o, w->o->threads > 0 ? w->o->threads : 1, &most, where, sizeof where));
-    if (w->o->oversubscribe) most = INT32_MAX;
+    if (w->o->oversubscribe || w->o->ghost) most = INT32_MAX;
     w->largest = 1;
     for (int32_t i = 0; i < w->count; i++)
         if (w->n[i] <= most && w->n[i] > w->largest) w->largest = w->n[i];
-    return bench_cores_per_device(w->o, w->largest, &w->cores);
+    return bench_cores_per_device(w->o, w->o->ghost ? 1 : w->largest, &w->cores);
 }
 
 /* Refused before any rank starts: what no N of the list could take. */
@@ -85,13 +98,29 @@ static rm_status gathered(sweep *w, int32_t n, json_t **out)
         *out = kept;
         return RM_OK;
     }
-    rm_info("n=%d: measuring on %d x %d cores", n, n, w->cores);
     json_t *fresh = NULL;
-    RM_TRY(bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh));
-    rm_status st = rm_store_result(w->store, w->run, key, "measured", true, fresh, NULL, 0);
+    if (w->acted) rm_info("n=%d: %d ghost%s", n, n, n == 1 ? "" : "s");
+    else rm_info("n=%d: measuring on %d x %d cores", n, n, w->cores);
+    RM_TRY(w->acted ? bench_run_ghosts(w->o, n, w->acted, bench_scaling_rank, &fresh) : bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh));
+    rm_status st = rm_store_result(w->store, w->run, key, w->acted ? "emulated" : "measured", true, fresh, NULL, 0);
     if (st == RM_OK) *out = fresh;
     else json_decref(fresh);
     return st;
+}
+
+static int32_t steps_of(const bench_options *o) { return o->steps ? o->steps : BENCH_DEFAULT_STEPS; }
+static rm_status plan_rank(const bench_options *o, json_t **out) { return bench_ghost_plan_rank(o, steps_of(o), out); }
+
+/* The step that the ghosts of every N act: one rank's, measured once. */
+static rm_status measure_acted(sweep *w)
+{
+    static const char key[] = "gathered ghost plan";
+    if (!w->o->ghost) return RM_OK;
+    RM_TRY(rm_store_find(w->store, w->run, key, &w->acted));
+    if (w->acted) return RM_OK;
+    rm_info("measuring the step of one rank on %d cores", w->cores);
+    RM_TRY(bench_run_ranks(w->o, 1, w->cores, false, plan_rank, &w->acted));
+    return rm_store_result(w->store, w->run, key, "measured", true, w->acted, NULL, 0);
 }
 
 static rm_status add_row(sweep *w, int32_t n)
@@ -112,7 +141,7 @@ static rm_status add_row(sweep *w, int32_t n)
     }
     if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row of n=%d", n);
     json_t *row = json_object_get(result, "row");
-    if (w->o->oversubscribe && n > devices) json_object_set_new(row, "oversubscribed", json_true());
+    if (w->o->oversubscribe && !w->acted && n > devices) json_object_set_new(row, "oversubscribed", json_true());
     st = bench_store_result(w->store, w->run, key, result);
     if (st == RM_OK) json_array_append(w->rows, row);
     json_decref(result);
@@ -148,6 +177,7 @@ static rm_status measure_all(sweep *w)
     RM_TRY(choose_cores(w));
     RM_TRY(check_injection(w));
     RM_TRY(open_run(w));
+    RM_TRY(measure_acted(w));
     RM_TRY(gathered(w, 1, &w->base));
     for (int32_t i = 0; i < w->count; i++) RM_TRY(add_row(w, w->n[i]));
     return RM_OK;
@@ -177,16 +207,17 @@ static rm_status print_plan(const bench_options *o)
     RM_TRY(parse_gpus(o, &w));
     RM_TRY(choose_cores(&w));
     RM_TRY(check_injection(&w));
-    printf("%s scaling, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak", w.cores,
-           o->steps ? o->steps : BENCH_DEFAULT_STEPS, o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
-    for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
+    printf("%s scaling%s, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak",
+           o->ghost ? " of ghosts that act the step of one rank" : "", w.cores, steps_of(o), o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
+    for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], o->ghost ? "emulated" : w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
     return print_device_plan(o);
 }
 
 static rm_status scaling(const bench_options *o)
 {
     json_t *ignored = NULL;
-    if (o->rank_result[0]) return bench_run_ranks(o, 1, 0, true, bench_scaling_rank, &ignored);
+    if (o->rank_result[0]) return bench_run_ranks(o, 1, 0, true, o->ghost && !bench_is_ghost() ? plan_rank : bench_scaling_rank, &ignored);
+    if (o->ghost) RM_TRY(check_ghosts(o));
     if (o->dry_run) return print_plan(o);
     sweep w = { .o = o, .rows = json_array() };
     bool reports = true;
@@ -196,6 +227,7 @@ static rm_status scaling(const bench_options *o)
     if (st == RM_OK && reports && bench_table_wanted(o)) bench_scaling_print(o, w.rows, w.cores);
     if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.environment, json_incref(w.rows));
     json_decref(w.base);
+    json_decref(w.acted);
     json_decref(w.rows);
     json_decref(w.config);
     json_decref(w.environment);
@@ -208,6 +240,7 @@ static const char *const examples[] = {
     "bench scaling --gpus 1,2 --data data/fashion-mnist --steps 20 --json scaling.json",
     "bench scaling --gpus 1,2 --strong --batch 128 --data synthetic --px 64",
     "bench scaling --gpus 1,2 --inject straggler=20ms@rank1",
+    "bench scaling --gpus 1,2,4,8,16 --ghost --ghost-bytes 0.1",
     NULL,
 };
 const bench_command bench_cmd_scaling = {

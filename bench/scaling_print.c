@@ -55,8 +55,8 @@ static void print_throughput(const bench_options *o, const json_t *rows, int32_t
     const char *device = json_string_value(json_object_get(first, "device_name"));
     char title[256], each[48] = "";
     if (cores) snprintf(each, sizeof each, ", %d core%s a device", cores, cores == 1 ? "" : "s");
-    snprintf(title, sizeof title, "%s scaling%s%s%s, batch %s; efficiency against X(1) without collectives", o->strong ? "strong" : "weak", device ? " on " : "", device ? device : "",
-             each, o->strong ? "global" : "per device");
+    snprintf(title, sizeof title, "%s scaling%s%s%s%s, batch %s; efficiency against X(1) without collectives", o->strong ? "strong" : "weak", device ? " on " : "", device ? device : "",
+             o->ghost ? ", emulated by ranks that sleep where one was measured to compute" : "", each, o->strong ? "global" : "per device");
     heading(o, title);
     printf("%5s  %-12s %-9s %10s %10s %10s %10s %8s %9s %9s\n", "N", "origin", "input", "images/s", "95% low", "high", "step ms", "effic.", "stall ms", "comm ms");
     for (size_t i = 0; i < json_array_size(rows); i++) print_row(o, json_array_get(rows, i));
@@ -156,16 +156,18 @@ static size_t sorted(const json_t *row, json_t **out, size_t most)
     return n;
 }
 
-static void print_verdict(const json_t *row, json_t *const *rank, size_t n)
+/* Names up to three. */
+static bool print_verdict(const json_t *row, json_t *const *rank, size_t n)
 {
     size_t found = 0;
-    printf("N=%lld:", ranks_of(row));
     for (size_t k = 0; k < n && found < 3; k++) {
         if (!json_is_true(json_object_get(rank[k], "straggler"))) continue;
+        if (!found) printf("N=%lld:", ranks_of(row));
         printf("%s rank %lld on %s is a straggler, %.1f ms late (%.1f to %.1f)", found++ ? ";" : "", (long long)json_integer_value(json_object_get(rank[k], "rank")), word(rank[k], "host"),
                1e3 * number(rank[k], "late_s"), 1e3 * number(rank[k], "late_s_low"), 1e3 * number(rank[k], "late_s_high"));
     }
-    printf("%s\n", found ? "" : " no rank is distinguishably late");
+    if (found) putchar('\n');
+    return found > 0;
 }
 
 /* Every rank of the largest N that was measured, the latest first; of the others only who is a straggler. */
@@ -173,6 +175,7 @@ static void print_stragglers(const bench_options *o, const json_t *rows)
 {
     enum { MOST = 65536 };
     const json_t *largest = NULL;
+    bool any = false;
     json_t **rank = malloc(MOST * sizeof *rank);
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
@@ -185,8 +188,9 @@ static void print_stragglers(const bench_options *o, const json_t *rows)
     heading(o, "\nranks by lateness: own time, wait for others, share of steps in which it was last");
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        if (json_array_size(json_object_get(row, "stragglers")) > 1) print_verdict(row, rank, sorted(row, rank, MOST));
+        if (json_array_size(json_object_get(row, "stragglers")) > 1) any |= print_verdict(row, rank, sorted(row, rank, MOST));
     }
+    if (!any) puts("no rank is distinguishably late");
     const size_t n = sorted(largest, rank, MOST);
     printf("%5s  %5s %-20s %10s %10s %10s\n", "N", "rank", "host", "own ms", "wait ms", "last");
     for (size_t k = 0; k < n && k < MOST_RANKS; k++)

@@ -2,10 +2,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/ghost_run.h"
 #include "bench/inject.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
 #include "bench/twins.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,9 +19,17 @@ typedef struct { series real, self; } mode_result;
 typedef struct {
     const bench_options *o;
     bench_session s;
+    bool      acts;            /* a ghost, and no engine */
     rm_engine e;
+    bench_ghost ghost;
     int32_t   steps, warmup;
 } rank_run;
+
+static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, rm_step *out)
+{
+    r->e.mode = r->ghost.ghost.mode = mode;
+    return r->acts ? rm_ghost_step(&r->ghost.ghost, out) : rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, out);
+}
 
 static rm_loader_config loader_config(const rank_run *r)
 {
@@ -52,8 +62,7 @@ static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduc
     rm_step s;
     RM_TRY(stop_together(r));
     const uint64_t cpu = rm_comm_cpu_ns(r->s.comm), began = rm_now_ns();
-    r->e.mode = mode;
-    RM_TRY(rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, &s));
+    RM_TRY(take_step(r, src, i, mode, &s));
     if (i == 0) out->first_ns = s.step_ns;
     if (i < r->warmup) return RM_OK;
     out->step[i - r->warmup] = s;
@@ -132,6 +141,12 @@ static rm_status run_data_only(rank_run *r, mode_result *all)
     return st;
 }
 
+static const char *split_of(const rank_run *r)
+{
+    const char *split = r->o->split[0] ? r->o->split : r->s.recipe.split;
+    return split[0] ? split : "single";
+}
+
 /* ---- gathering */
 enum { HEAD = 3, HOST_BYTES = 64 }; /* window, first step, CPU time of the communication thread */
 
@@ -205,8 +220,6 @@ static rm_status gather_hosts(rank_run *r, json_t *root)
 }
 
 /* ---- twins: what the all-reduce costs, on a synthetic batch */
-static const char *split_of(const rank_run *r) { return r->e.cfg.split && r->e.cfg.split[0] ? r->e.cfg.split : "single"; }
-
 static rm_status run_twins(rank_run *r, json_t *root)
 {
     const char *split = split_of(r);
@@ -215,8 +228,8 @@ static rm_status run_twins(rank_run *r, json_t *root)
     if (rm_comm_size(r->s.comm) == 1 || r->o->no_twins || !strcmp(r->o->input_mode, "data-only")) return RM_OK;
     RM_TRY(rm_synthetic_new(r->s.batch, r->s.recipe.px, r->s.classes, (uint64_t)r->o->seed, &y));
     const rm_source src = rm_source_synthetic(&y);
-    const bench_subject subject = { .engine = &r->e, .source = &src };
-    const bench_twins_config c = { .split = &split, .n_split = 1, .order = r->e.cfg.split_order, .rounds = r->steps > 12 ? r->steps / 3 : 4, .warmup = 1,
+    const bench_subject subject = { .engine = r->acts ? NULL : &r->e, .source = &src, .ghost = r->acts ? &r->ghost.ghost : NULL };
+    const bench_twins_config c = { .split = &split, .n_split = 1, .order = bench_split_order(r->o), .rounds = r->steps > 12 ? r->steps / 3 : 4, .warmup = 1,
                                    .seed = (uint64_t)r->o->seed, .what = "twins" };
     rm_status st = bench_twins_measure(r->s.comm, &subject, &c, &twins);
     rm_synthetic_free(&y);
@@ -234,7 +247,7 @@ static rm_status to_accuracy(rank_run *r, json_t *root)
     rm_train_config c = {
         .recipe = &r->s.recipe, .data = r->s.data, .classes = r->s.classes, .batch = r->s.batch, .workers = o->workers, .eval_batch = r->s.eval_batch,
         .dtype = r->s.dtype, .seed = (uint64_t)o->seed, .epochs = -1, .target_top1 = o->target >= 0 ? o->target : r->s.recipe.target_top1, .save_dir = "",
-        .split = o->split[0] ? o->split : r->s.recipe.split, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad, .start_ns = rm_now_ns(), .interrupted = bench_signal,
+        .split = split_of(r), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad, .start_ns = rm_now_ns(), .interrupted = bench_signal,
     };
     rm_status st = rm_train(r->s.device, r->s.comm, &c, &t);
     if (st == RM_OK && root)
@@ -266,35 +279,68 @@ static rm_status measure_modes(rank_run *r, json_t *root)
     return st;
 }
 
+static const char *text_of(const json_t *o, const char *key, const char *other)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? text : other;
+}
+
+/* What ran. A ghost has the name of what it acts. */
 static void describe(const rank_run *r, json_t *root)
 {
+    const json_t *m = r->ghost.part.measured;
+    char device[64];
+    snprintf(device, sizeof device, "%s%s", m ? "ghost of " : "", text_of(m, "device", r->s.info.device));
     const struct { const char *key, *text; } texts[] = {
-        { "device", r->s.info.device }, { "device_name", r->s.info.name }, { "library", r->s.info.library }, { "dtype", rm_dtype_name(r->s.dtype) },
-        { "comm_library", rm_comm_library(r->s.comm) }, { "split", split_of(r) }, { "wire", "fp32" },
+        { "device", device }, { "device_name", text_of(m, "device_name", r->s.info.name) }, { "library", text_of(m, "library", r->s.info.library) },
+        { "dtype", text_of(m, "dtype", rm_dtype_name(r->s.dtype)) }, { "comm_library", rm_comm_library(r->s.comm) }, { "split", split_of(r) },
+        { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" },
     };
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));
+    json_object_set_new(root, "ghost", json_boolean(r->acts));
     json_object_set_new(root, "batch", json_integer(r->s.batch));
     json_object_set_new(root, "px", json_integer(r->s.recipe.px));
-    json_object_set_new(root, "threads", json_integer(r->s.info.threads));
-    json_object_set_new(root, "buckets", json_integer(r->e.buckets.n));
+    json_object_set_new(root, "threads", m ? json_incref(json_object_get(m, "threads")) : json_integer(r->s.info.threads));
+    json_object_set_new(root, "buckets", json_integer(r->acts ? r->ghost.ghost.buckets.n : r->e.buckets.n));
+}
+
+/* What steps: an engine, or a ghost of one. */
+static rm_status subject_new(rank_run *r)
+{
+    const bench_options *o = r->o;
+    const int size = rm_comm_size(r->s.comm);
+    if (r->acts) RM_TRY(bench_ghost_new(o, &r->s, split_of(r), &r->ghost));
+    else {
+        const rm_engine_config ec = { .recipe = &r->s.recipe, .dtype = r->s.dtype, .px = r->s.recipe.px, .batch = r->s.batch, .classes = r->s.classes, .no_fuse = o->no_fuse,
+                                      .timers = !o->no_timers, .split = split_of(r), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
+                                      .seed = (uint64_t)o->seed };
+        RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
+    }
+    if (size > 1) RM_TRY(bench_inject_parse(o->inject, rm_comm_rank(r->s.comm), size, &r->e.inject));
+    r->ghost.ghost.inject = r->e.inject;
+    return RM_OK;
+}
+
+static rm_status share_batch(rank_run *r)
+{
+    const int size = rm_comm_size(r->s.comm);
+    if (!r->o->strong) return RM_OK;
+    if (r->s.batch % size) return rm_fail(RM_E_ARG, "--strong: the global batch %d is not a multiple of %d devices", r->s.batch, size);
+    r->s.batch /= size;
+    return RM_OK;
 }
 
 rm_status bench_scaling_rank(const bench_options *o, json_t **out)
 {
-    rank_run r = { .o = o, .steps = o->steps ? o->steps : BENCH_DEFAULT_STEPS, .warmup = o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP };
+    bench_options own = *o;
+    rank_run r = { .o = &own, .acts = bench_is_ghost(), .steps = o->steps ? o->steps : BENCH_DEFAULT_STEPS, .warmup = o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP };
     rm_status st = RM_OK;
     json_t *root = json_object();
-    RM_TRY(bench_session_plan(o, "tiny", &r.s));
-    RM_TRY_GOTO(st, bench_session_device(o, &r.s), out);
-    int size = rm_comm_size(r.s.comm);
-    if (o->strong) {
-        if (r.s.batch % size) RM_TRY_GOTO(st, rm_fail(RM_E_ARG, "--strong: the global batch %d is not a multiple of %d devices", r.s.batch, size), out);
-        r.s.batch /= size;
-    }
-    rm_engine_config ec = { .recipe = &r.s.recipe, .dtype = r.s.dtype, .px = r.s.recipe.px, .batch = r.s.batch, .classes = r.s.classes, .no_fuse = o->no_fuse,
-                            .timers = !o->no_timers, .split = o->split[0] ? o->split : r.s.recipe.split, .seed = (uint64_t)o->seed };
-    RM_TRY_GOTO(st, rm_engine_new(r.s.device, r.s.comm, &ec, &r.e), out);
-    if (size > 1) RM_TRY_GOTO(st, bench_inject_parse(o->inject, rm_comm_rank(r.s.comm), size, &r.e.inject), out);
+    if (r.acts) own.data = "synthetic", own.device = "null", own.dtype = "";
+    RM_TRY_GOTO(st, bench_session_plan(&own, "tiny", &r.s), out);
+    RM_TRY_GOTO(st, bench_session_device(&own, &r.s), out);
+    RM_TRY_GOTO(st, share_batch(&r), out);
+    RM_TRY_GOTO(st, subject_new(&r), out);
     RM_TRY_GOTO(st, measure_modes(&r, root), out);
     RM_TRY_GOTO(st, run_twins(&r, root), out);
     RM_TRY_GOTO(st, gather_hosts(&r, root), out);
@@ -305,6 +351,7 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
 out:
     json_decref(root);
     rm_engine_free(&r.e);
+    bench_ghost_free(&r.ghost);
     bench_session_close(&r.s);
     return st;
 }

@@ -201,7 +201,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
     rm_status st = bench_steps_read(json_object_get(modes, mode), &t);
     if (st == RM_OK && base) st = bench_steps_read(json_object_get(json_object_get(base, "modes"), mode), &one);
     if (st == RM_OK) {
-        json_t *row = common_row(o, n, "measured"), *per_mode = json_object(), *samples = json_object();
+        json_t *row = common_row(o, n, json_is_true(json_object_get(gathered, "ghost")) ? "emulated" : "measured"), *per_mode = json_object(), *samples = json_object();
         int32_t images = n * (int32_t)json_integer_value(json_object_get(gathered, "batch"));
         for (size_t i = 0; i < RM_COUNT(copied); i++)
             if (json_object_get(gathered, copied[i])) json_object_set(row, copied[i], json_object_get(gathered, copied[i]));

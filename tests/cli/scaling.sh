@@ -41,6 +41,18 @@ for words in 'where the loss goes' '\+ straggler' 'communicator of one rank' 'et
   grep -Eq -- "$words" <<<"$out" || fail "no /$words/ in: $out"
 done
 
+# ghosts: more ranks than this machine has, emulated
+ghosts=("$bench" scaling --ghost --ghost-bytes 0.01 --device null --px 16 --batch 4 --steps 6 --warmup 1 --gpus "4,1,$((cores * 4))")
+"${ghosts[@]}" --json ghost.json -q > ghost.txt || fail "ghosts"
+check ghost.json "[x['ranks'] for x in r] == [4, 1, $((cores * 4))] and all(x['origin'] == 'emulated' and x['device'] == 'ghost of null' for x in r)"
+check ghost.json 'abs(r[1]["efficiency_weak"] - 1) < 1e-9 and r[0]["comm_cost_s"] is not None and len(r[2]["stragglers"]) == r[2]["ranks"] and "oversubscribed" not in r[2]'
+check ghost.json 'all(abs(sum(x["budget_s"].values()) / x["step_s"]["median"] - 1) < 0.02 for x in r)'
+grep -q 'emulated by ranks that sleep' ghost.txt || fail "the table does not say that it is emulated"
+expect 2 'leave --strong out' "${ghosts[@]}" --strong
+expect 2 'leave --input-mode out' "${ghosts[@]}" --input-mode real
+expect 2 'learn nothing' "${ghosts[@]}" --to-accuracy
+expect 0 'N=4: emulated' "${ghosts[@]}" --dry-run
+
 # killed in the middle: finished rows are kept, and only they
 rm -f test.db*
 "${sweep[@]}" --gpus 1,2 --oversubscribe -q >/dev/null 2>&1 &
