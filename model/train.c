@@ -341,7 +341,8 @@ static rm_status loop(run *t)
         if (stop || reached || save_due(t, epoch_end) || last) RM_TRY(save(t));
         tell(t);
         if (stop) {
-            const char *where = t->r->newest[0] ? t->r->newest : "no checkpoint: give --save-dir to keep one";
+            RM_TRY(rm_comm_host_broadcast(t->comm, t->r->newest, sizeof t->r->newest, 0)); /* rank 0 alone knows; any rank may be the one to speak */
+            const char *where = t->r->newest[0] ? t->r->newest : c->save_dir[0] ? "no checkpoint could be written" : "no checkpoint: give --save-dir to keep one";
             return rm_fail(RM_E_INTERRUPTED, "interrupted at step %llu; saved: %s", (unsigned long long)t->step, where);
         }
         if (reached && c->target_top1 > 0) break;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,18 +233,21 @@ static rm_status mode_bits(rm_comm *c, rm_device *d, json_t *out)
     return RM_OK;
 }
 
-/* ---- a NaN in one gradient of one rank: a device that spoils one weight gradient */
-static struct { rm_device_ops ops; size_t offset; bool armed; } spoilt;
+/* ---- trouble in one gradient of one rank: a device that spoils it, or hangs there */
+static struct { rm_device_ops ops; size_t offset; bool armed, hangs; } spoilt;
 
 static rm_status spoiling_run(rm_device *d, rm_queue *q, rm_plan *plan, const rm_args *args)
 {
     RM_TRY(rm_device_cpu.run(d, q, plan, args));
     const rm_ref dw = args->t[RM_DW], w = args->t[RM_W];
-    if (spoilt.armed && dw.buf && !w.buf && dw.offset == spoilt.offset) ((float *)rm_buf_host(dw.buf))[dw.offset / 4 + 3] = NAN;
+    if (!spoilt.armed || !dw.buf || w.buf || dw.offset != spoilt.offset) return RM_OK;
+    if (spoilt.hangs) raise(SIGSTOP);
+    ((float *)rm_buf_host(dw.buf))[dw.offset / 4 + 3] = NAN;
     return RM_OK;
 }
 
-static rm_status mode_nan(rm_comm *c, rm_device *d, json_t *out)
+/* Steps 0 to 2 with the trouble in step 1. */
+static rm_status troubled(rm_comm *c, rm_device *d, const char *layer, int32_t *failed_at)
 {
     rm_recipe r;
     rm_engine e;
@@ -253,27 +257,43 @@ static rm_status mode_nan(rm_comm *c, rm_device *d, json_t *out)
     shard s = { .rank = c->rank, .n = EACH, .global = EACH * c->size };
     const rm_source src = { shard_next, shard_release, &s };
     for (int32_t i = 0; i < e.graph.n_param; i++)
-        if (!strcmp(e.graph.param[i].name, "layer3.2.conv2.weight")) spoilt.offset = e.params.slice[i].offset;
-    int32_t failed_at = -1;
-    for (int32_t i = 0; i < 3 && failed_at < 0; i++) {
+        if (!strcmp(e.graph.param[i].name, layer)) spoilt.offset = e.params.slice[i].offset;
+    rm_status st = RM_OK;
+    for (*failed_at = 0; *failed_at < 3 && st == RM_OK; ++*failed_at) {
         rm_step step;
-        spoilt.armed = c->rank == c->size - 1 && i == 1;
-        if (rm_engine_step(&e, &src, (uint64_t)i, 0.05, &step) != RM_OK) failed_at = i;
+        spoilt.armed = c->rank == c->size - 1 && *failed_at == 1;
+        st = rm_engine_step(&e, &src, (uint64_t)*failed_at, 0.05, &step);
     }
+    --*failed_at;
+    rm_engine_free(&e);
+    return st;
+}
+
+static rm_status mode_nan(rm_comm *c, rm_device *d, json_t *out)
+{
+    int32_t failed_at;
+    NEED(troubled(c, d, "layer3.2.conv2.weight", &failed_at) == RM_E_NUMERIC);
     NEED(failed_at == 1);
     NEED(strstr(rm_last_error(), "step 1: the gradient of layer3.2.conv2.weight is not finite"));
-    rm_engine_free(&e);
     return rm_comm_barrier(c); /* nobody left before the others had found it too */
+}
+
+static rm_status mode_hang(rm_comm *c, rm_device *d, json_t *out)
+{
+    int32_t failed_at;
+    spoilt.hangs = true;
+    return troubled(c, d, "layer4.2.conv2.weight", &failed_at);
 }
 
 /* ---- evaluation is not here: tests/cli/maths.sh */
 static const struct { const char *name; rm_status (*run)(rm_comm *c, rm_device *d, json_t *out); } modes[] = {
-    { "one", mode_one }, { "bits", mode_bits }, { "nan", mode_nan },
+    { "one", mode_one }, { "bits", mode_bits }, { "nan", mode_nan }, { "hang", mode_hang },
 };
 
 static int be_rank(int argc, char **argv)
 {
-    const rm_comm_config cfg = { .timeout_s = 60 };
+    const bool whole = !strcmp(argv[2], "one") || !strcmp(argv[2], "bits");
+    const rm_comm_config cfg = { .timeout_s = !strcmp(argv[2], "hang") ? 5 : 60 };
     const rm_device_config dc = { .threads = 1, .deterministic = true };
     rm_comm *c = NULL;
     rm_device *d = NULL;
@@ -282,7 +302,7 @@ static int be_rank(int argc, char **argv)
     rm_log_setup(RM_NORMAL, rm_world_from_env().rank);
     spoilt.ops = rm_device_cpu;
     spoilt.ops.run = spoiling_run;
-    rm_status st = strcmp(argv[2], "nan") ? rm_device_open(argv[3], &dc, &d) : rm_device_open_ops(&spoilt.ops, &dc, &d);
+    rm_status st = whole ? rm_device_open(argv[3], &dc, &d) : rm_device_open_ops(&spoilt.ops, &dc, &d);
     if (st == RM_OK) st = rm_comm_open("auto", &cfg, d, &c);
     for (size_t i = 0; st == RM_OK && i < RM_COUNT(modes); i++)
         if (!strcmp(argv[2], modes[i].name)) {
@@ -350,6 +370,18 @@ static void splits_and_overlap_change_no_bit(void **state)
 }
 
 static void nan_is_found_on_every_rank(void **state) { json_decref(ranks(2, "nan", "cpu")); }
+
+/* A rank that hangs in backward: the others say in which bucket, which gradients are in it and who did not come. */
+static void a_rank_that_hangs_is_named(void **state)
+{
+    static const char *const says[] = { "rank 0 on ", "waited 5.0 s for the all-reduce", "rank 1 on ", "did not arrive", "bucket 1 of 2, gradients 0..107" };
+    const char *const argv[] = { "rank", "hang", "cpu", NULL };
+    const bench_launch_config cfg = { .ranks = 2, .argv = argv, .oversubscribe = true, .timeout_s = 240 };
+    json_t *out = NULL;
+    assert_int_equal(bench_launch(&cfg, &out), RM_E_PEER);
+    for (size_t i = 0; i < RM_COUNT(says); i++)
+        if (!strstr(rm_last_error(), says[i])) fail_msg("\"%s\" lacks \"%s\"", rm_last_error(), says[i]);
+}
 
 /* ---- the order in which backward really produces gradients: what is promised is there and final, what is not is untouched */
 typedef struct watch { rm_engine *e; float *seen; int32_t promised; } watch;
@@ -419,7 +451,8 @@ int main(int argc, char **argv)
 {
     if (argc >= 4 && !strcmp(argv[1], "rank")) return be_rank(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_come_in_the_promised_order), cmocka_unit_test(nan_is_found_on_every_rank), cmocka_unit_test(splits_and_overlap_change_no_bit),
+        cmocka_unit_test(gradients_come_in_the_promised_order), cmocka_unit_test(nan_is_found_on_every_rank), cmocka_unit_test(a_rank_that_hangs_is_named),
+        cmocka_unit_test(splits_and_overlap_change_no_bit),
         cmocka_unit_test(ranks_are_one_in_single),              cmocka_unit_test(ranks_are_one_in_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
