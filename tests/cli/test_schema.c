@@ -254,10 +254,17 @@ static void split_sweep(void **state)
     json_decref(checked("split-sweep --device null --oversubscribe --px 32 --batch 2 --steps 1 --splits single", "split-sweep", 1));
 }
 
+static void scaling_of_ghosts(void **state)
+{
+    json_t *out = checked("scaling --ghost --ghost-bytes 0.01 --device null --gpus 1,2 --px 32 --batch 2 --steps 4 --warmup 1", "scaling", 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(out, "results"), 1), "origin")), "emulated");
+    json_decref(out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling),
+        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling), cmocka_unit_test(scaling_of_ghosts),
         cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(split_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
