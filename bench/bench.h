@@ -65,6 +65,8 @@ typedef struct bench_options {
     int32_t repeat;
     /* input */
     const char *indices; int32_t epoch;
+    /* overlap */
+    const char *window;              /* all|steps|hta */
     /* report */
     const char *out; bool compare;
     /* data */

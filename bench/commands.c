@@ -15,6 +15,7 @@ const bench_command *const bench_commands[] = {
     &bench_cmd_input,
     &bench_cmd_data,
     &bench_cmd_step,
+    &bench_cmd_overlap,
     &bench_cmd_report,
     &bench_cmd_runs,
     &bench_cmd_info,

@@ -190,6 +190,9 @@ const bench_option bench_option_rows[] = {
       .metavar = "N", .help = "training images to write", .commands = "data" },
     { .name = "limit-val", .kind = BENCH_INT, .offset = AT(limit_val), .min = 0, .max = 1e9, .fallback = "0", .fallback_shown = "0: all",
       .metavar = "N", .help = "validation images to write", .commands = "data" },
+    /* ---- traces */
+    { .name = "window", .kind = BENCH_CHOICE, .offset = AT(window), .choices = "all|steps|hta", .fallback = "all",
+      .help = "what counts: all device work, what runs within the ProfilerSteps, or what HolisticTraceAnalysis keeps", .commands = "overlap" },
     /* ---- report */
     { .name = "out", .kind = BENCH_STRING, .offset = AT(out), .fallback = "report", .metavar = "DIR",
       .help = "folder for index.html, report.md and the figures", .commands = "report" },
@@ -207,6 +210,7 @@ const bench_words bench_word_rows[] = {
     { "kernels", 0, INT32_MAX, "[OP-TEXT...]" },
     { "kernels", 0, INT32_MAX, "[OP-TEXT...]" },
     { "splits", 1, 2, "show SPEC" },
+    { "overlap", 1, INT32_MAX, "TRACE...|FOLDER" },
     { "report", 0, 2, "[STORE [STORE]]" },
     { "runs", 0, 1, "[RUN]" },
     { "help", 0, 1, "[COMMAND]" },
