@@ -1,4 +1,5 @@
-/* What the ranks of one N measured step by step, and where a scaling loss goes (docs/scaling.md). Pure functions of the numbers. */
+/* What the ranks of one N measured step by step, and where a scaling loss goes (docs/scaling.md). Pure functions of the
+ * numbers, but for the gathering. */
 #ifndef RM_BENCH_SCALING_LOSS_H
 #define RM_BENCH_SCALING_LOSS_H
 #include "bench/session.h"
@@ -8,6 +9,11 @@ typedef enum bench_term {
     BENCH_STEP, BENCH_COMPUTE, BENCH_EXPOSED_COMM, BENCH_EXPOSED_COPY, BENCH_INPUT, BENCH_HOST, BENCH_IDLE, BENCH_COMM, BENCH_OVERLAP, BENCH_BLOCKED, BENCH_TERMS
 } bench_term;
 void bench_terms_of(const rm_step *s, double out[BENCH_TERMS]);
+
+/* What this rank took: n steps, how long all and the first of them took, CPU time of its communication thread. */
+typedef struct bench_taken { const rm_step *step; int32_t n; uint64_t window_ns, first_ns, comm_cpu_ns; } bench_taken;
+/* Collective: on rank 0 what bench_steps_read() reads, NULL elsewhere. */
+rm_status bench_steps_gather(rm_comm *comm, const bench_taken *t, json_t **out) RM_CHECKED;
 
 /* All steps of all ranks. cpu_s: of the ranks' communication threads, mean. */
 typedef struct bench_steps { double *v, *slowest; int32_t ranks, n; double window_s, first_s, comm_cpu_s; } bench_steps;

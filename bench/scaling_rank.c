@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A series of steps of this rank: one in each mode, and a second one of a device alone. */
 typedef struct { rm_step *step; int32_t n; uint64_t window_ns, first_ns, comm_cpu_ns; } series;
@@ -148,50 +147,9 @@ static const char *split_of(const rank_run *r)
 }
 
 /* ---- gathering */
-enum { HEAD = 3, HOST_BYTES = 64 }; /* window, first step, CPU time of the communication thread */
-
-static json_t *numbers(const double *v, size_t n)
-{
-    json_t *a = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(a, bench_number(v[i]));
-    return a;
-}
-
-static json_t *ranks_json(const double *all, int size, int32_t n)
-{
-    const size_t each = HEAD + (size_t)n * BENCH_TERMS;
-    double window = 0, first = 0, cpu = 0;
-    json_t *ranks = json_array();
-    for (int k = 0; k < size; k++) {
-        const double *own = all + (size_t)k * each;
-        json_t *steps = json_array();
-        for (int32_t i = 0; i < n; i++) json_array_append_new(steps, numbers(own + HEAD + (size_t)i * BENCH_TERMS, BENCH_TERMS));
-        json_array_append_new(ranks, steps);
-        window = own[0] > window ? own[0] : window;
-        first = own[1] > first ? own[1] : first;
-        cpu += own[2] / size;
-    }
-    return json_pack("{s:f, s:f, s:f, s:o}", "window_s", window, "first_s", first, "comm_cpu_s", cpu, "ranks", ranks);
-}
-
-/* What bench_steps_read() reads, on rank 0. */
 static rm_status gather_series(rank_run *r, const series *m, json_t **out)
 {
-    const int size = rm_comm_size(r->s.comm);
-    const size_t each = HEAD + (size_t)m->n * BENCH_TERMS;
-    double *own = malloc(each * sizeof *own), *all = malloc(each * sizeof *all * (size_t)size);
-    rm_status st = own && all ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory gathering step times");
-    if (st == RM_OK) {
-        own[0] = rm_s(m->window_ns);
-        own[1] = rm_s(m->first_ns);
-        own[2] = rm_s(m->comm_cpu_ns);
-        for (int32_t i = 0; i < m->n; i++) bench_terms_of(&m->step[i], own + HEAD + (size_t)i * BENCH_TERMS);
-        st = rm_comm_host_gather(r->s.comm, own, each * sizeof *own, all);
-    }
-    if (st == RM_OK && rm_comm_rank(r->s.comm) == 0) *out = ranks_json(all, size, m->n);
-    free(own);
-    free(all);
-    return st;
+    return bench_steps_gather(r->s.comm, &(bench_taken){ m->step, m->n, m->window_ns, m->first_ns, m->comm_cpu_ns }, out);
 }
 
 static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
@@ -205,18 +163,10 @@ static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
 
 static rm_status gather_hosts(rank_run *r, json_t *root)
 {
-    const int size = rm_comm_size(r->s.comm);
-    char own[HOST_BYTES] = "", *all = calloc((size_t)size, HOST_BYTES);
-    rm_status st = all ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory gathering host names");
-    if (gethostname(own, sizeof own - 1) != 0) own[0] = '\0';
-    if (st == RM_OK) st = rm_comm_host_gather(r->s.comm, own, sizeof own, all);
-    if (st == RM_OK && rm_comm_rank(r->s.comm) == 0) {
-        json_t *hosts = json_array();
-        for (int k = 0; k < size; k++) json_array_append_new(hosts, json_string(all + (size_t)k * HOST_BYTES));
-        json_object_set_new(root, "hosts", hosts);
-    }
-    free(all);
-    return st;
+    json_t *hosts;
+    RM_TRY(bench_gather_hosts(r->s.comm, &hosts));
+    if (hosts) json_object_set_new(root, "hosts", hosts);
+    return RM_OK;
 }
 
 /* ---- twins: what the all-reduce costs, on a synthetic batch */

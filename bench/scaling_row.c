@@ -52,33 +52,6 @@ static json_t *mode_json(const json_t *mode, int32_t images)
     return j;
 }
 
-/* Mean shares of the ranks, scaled to the median step: they sum to it. */
-static json_t *budget_json(const bench_steps *t)
-{
-    static const struct { const char *name; bench_term x; } rows[] = {
-        { "compute", BENCH_COMPUTE }, { "exposed_comm", BENCH_EXPOSED_COMM }, { "exposed_copy", BENCH_EXPOSED_COPY },
-        { "input_stall", BENCH_INPUT }, { "host", BENCH_HOST }, { "idle", BENCH_IDLE },
-    };
-    const double step = bench_term_mean(t, BENCH_STEP), k = step > 0 ? rm_median(t->slowest, (size_t)t->n) / step : 0;
-    json_t *j = json_object();
-    for (size_t i = 0; i < RM_COUNT(rows); i++) json_object_set_new(j, rows[i].name, bench_number(k * bench_term_mean(t, rows[i].x)));
-    return j;
-}
-
-static void set_null(json_t *row, const char *key, const char *reason)
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s_reason", key);
-    json_object_set_new(row, key, json_null());
-    json_object_set_new(row, name, json_string(reason));
-}
-
-static void set_number(json_t *row, const char *key, double v, const char *reason)
-{
-    if (isfinite(v)) json_object_set_new(row, key, json_real(v));
-    else set_null(row, key, reason);
-}
-
 /* ---- communication: what the steps of this run show, and what only the twins do */
 static const char *const from_steps[] = { "comm_s", "overlap_geom", "exposed_comm_s", "blocking_comm_s", "comm_cpu_share" };
 static const char *const from_twins[] = { "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", "comm_cost_barrier_s", "eta_eff", "isolated_s",
@@ -87,11 +60,11 @@ static const char *const from_twins[] = { "comm_cost_s", "comm_cost_s_low", "com
 static void set_from_steps(json_t *row, const bench_steps *t)
 {
     const double comm = bench_term_mean(t, BENCH_COMM);
-    set_number(row, "comm_s", comm, "");
-    set_number(row, "overlap_geom", bench_term_mean(t, BENCH_OVERLAP) / comm, "no time was spent communicating");
-    set_number(row, "exposed_comm_s", bench_term_mean(t, BENCH_EXPOSED_COMM), "");
-    set_number(row, "blocking_comm_s", bench_term_mean(t, BENCH_BLOCKED), "");
-    set_number(row, "comm_cpu_share", t->comm_cpu_s / t->window_s, "no time was measured");
+    bench_set_number(row, "comm_s", comm, "");
+    bench_set_number(row, "overlap_geom", bench_term_mean(t, BENCH_OVERLAP) / comm, "no time was spent communicating");
+    bench_set_number(row, "exposed_comm_s", bench_term_mean(t, BENCH_EXPOSED_COMM), "");
+    bench_set_number(row, "blocking_comm_s", bench_term_mean(t, BENCH_BLOCKED), "");
+    bench_set_number(row, "comm_cpu_share", t->comm_cpu_s / t->window_s, "no time was measured");
 }
 
 static void set_from_twins(json_t *row, const json_t *twins)
@@ -103,13 +76,13 @@ static void set_from_twins(json_t *row, const json_t *twins)
         snprintf(name, sizeof name, "%s_reason", key);
         why = json_object_get(twins, name);
         if (v && !json_is_null(v)) json_object_set(row, key, v);
-        else set_null(row, key, json_is_string(why) ? json_string_value(why) : "the twins did not give it");
+        else bench_set_null(row, key, json_is_string(why) ? json_string_value(why) : "the twins did not give it");
     }
 }
 
 static void set_all_null(json_t *row, const char *const *key, size_t n, const char *reason)
 {
-    for (size_t i = 0; i < n; i++) set_null(row, key[i], reason);
+    for (size_t i = 0; i < n; i++) bench_set_null(row, key[i], reason);
 }
 
 static void set_communication(json_t *row, const bench_options *o, const bench_steps *t, const json_t *gathered, const char *mode)
@@ -160,11 +133,11 @@ static void set_baselines(json_t *row, const bench_options *o, int32_t n, double
     const json_t *series = json_object_get(json_object_get(json_object_get(base, "modes"), mode), "self");
     if (series && bench_steps_read(series, &self) == RM_OK) xs = throughput(&self, images);
     bench_steps_free(&self);
-    set_number(row, "baseline_images_per_s", x1, reason);
-    set_number(row, "baseline_self_images_per_s", xs, one ? "the loader alone has no communicator" : reason);
+    bench_set_number(row, "baseline_images_per_s", x1, reason);
+    bench_set_number(row, "baseline_self_images_per_s", xs, one ? "the loader alone has no communicator" : reason);
     if (!one) {
-        set_null(row, efficiency, reason);
-        set_null(row, "loss_attribution_s", reason);
+        bench_set_null(row, efficiency, reason);
+        bench_set_null(row, "loss_attribution_s", reason);
         return;
     }
     json_object_set_new(row, efficiency, bench_number(x / (n * x1)));
@@ -184,7 +157,7 @@ static void set_measured(json_t *row, const bench_options *o, int32_t n, const j
     json_object_set_new(row, "images_per_s_high", bench_number(high));
     json_object_set_new(row, "step_s", bench_time_json(t->slowest, (size_t)t->n));
     json_object_set_new(row, "first_step_s", bench_number(t->first_s));
-    json_object_set_new(row, "budget_s", budget_json(t));
+    json_object_set_new(row, "budget_s", bench_steps_budget_json(t));
     json_object_set_new(row, "injected", json_string(n > 1 && o->inject ? o->inject : ""));
     set_baselines(row, o, n, x, base, mode, t, one, o->strong ? images : images / n);
     set_communication(row, o, t, gathered, mode);

@@ -26,39 +26,13 @@ static rm_status reduced(const bench_record *r, double *x, size_t n, rm_reduce h
     return !first(r) || json_object_set_new(o, key, bench_samples(x, n)) == 0 ? RM_OK : nomem();
 }
 
-/* ---- steps, in the form of bench_steps_read() */
-static json_t *steps_json(const bench_record *r, const double *all)
-{
-    const size_t n = (size_t)r->done, each = n * BENCH_TERMS + 1;
-    double window = 0, cpu = 0;
-    json_t *ranks = json_array();
-    for (size_t k = 0; k < (size_t)rm_comm_size(r->comm); k++) {
-        const double *own = all + k * each;
-        double sum = 0;
-        json_t *steps = json_array();
-        for (size_t i = 0; i < n; i++, own += BENCH_TERMS) {
-            json_array_append_new(steps, bench_samples(own, BENCH_TERMS));
-            sum += own[BENCH_STEP];
-        }
-        cpu += *own / rm_comm_size(r->comm);
-        window = fmax(window, sum);
-        json_array_append_new(ranks, steps);
-    }
-    return json_pack("{s:f, s:f, s:o}", "window_s", window, "comm_cpu_s", cpu, "ranks", ranks);
-}
-
 static rm_status gather_steps(const bench_record *r, const bench_series *s, json_t *o)
 {
-    const size_t n = (size_t)r->done, each = n * BENCH_TERMS + 1;
-    double *own = room(each), *all = NULL;
-    rm_status st = own ? RM_OK : nomem();
-    for (size_t i = 0; st == RM_OK && i < n; i++) bench_terms_of(&s->step[i], own + i * BENCH_TERMS);
-    if (st == RM_OK) own[each - 1] = rm_s(s->cpu_ns);
-    if (st == RM_OK) st = gather(r, own, each, &all);
-    if (st == RM_OK && first(r) && json_object_set_new(o, "steps", steps_json(r, all)) != 0) st = nomem();
-    free(own);
-    free(all);
-    return st;
+    json_t *steps;
+    bench_taken t = { .step = s->step, .n = r->done, .comm_cpu_ns = s->cpu_ns };
+    for (int32_t i = 0; i < r->done; i++) t.window_ns += s->step[i].step_ns;
+    RM_TRY(bench_steps_gather(r->comm, &t, &steps));
+    return !steps || json_object_set_new(o, "steps", steps) == 0 ? RM_OK : nomem();
 }
 
 /* ---- a split */
