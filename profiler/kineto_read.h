@@ -19,7 +19,7 @@ rm_kineto_class rm_kineto_class_of(const char *name, size_t n);
 enum { RM_KINETO_STREAMS = 255 };
 typedef struct rm_kineto_span {
     int64_t  begin_ns, end_ns; /* end < begin: only with as_hta */
-    uint64_t corr : 40;        /* correlation + 1; 0: none */
+    uint64_t corr : 40;        /* correlation + 1, 0: none; after rm_overlap_of() the place in the file */
     uint64_t name : 12;        /* a hash, of communication only */
     uint64_t stream : 8;       /* index into rm_kineto.stream; the last one for what found no room there */
     uint64_t class : 2;

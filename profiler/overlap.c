@@ -1,9 +1,10 @@
 #include "profiler/overlap.h"
 #include <string.h>
 
+/* Those that begin together stay in HolisticTraceAnalysis' order: device work first, then as in the file. By now `corr` is that. */
 static bool comes_before(const rm_kineto_span *a, const rm_kineto_span *b)
 {
-    return a->begin_ns != b->begin_ns ? a->begin_ns < b->begin_ns : a->end_ns < b->end_ns;
+    return a->begin_ns != b->begin_ns ? a->begin_ns < b->begin_ns : a->launch != b->launch ? b->launch : a->corr < b->corr;
 }
 
 /* Shell's sort, as in interval.c: in place, and quick where little is out of place. */
@@ -75,6 +76,7 @@ static rm_status select(rm_kineto *k, const rm_overlap_options *o, int64_t *begi
     if (o->window == RM_OVERLAP_HTA) as_hta(k, o);
     if (o->window == RM_OVERLAP_STEPS) keep_in(k, k->step_begin_ns, k->step_end_ns);
     if (!k->n) return rm_fail(RM_E_ARG, "no device work is left in the window");
+    for (size_t i = 0; i < k->n; i++) k->span[i].corr = i & 0xffffffffff;
     sort(k->span, k->n);
     const merged all = merge(k->span, k->n, ALL_CLASSES);
     *begin_ns = o->window == RM_OVERLAP_STEPS ? k->step_begin_ns : all.first_ns;
