@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const char failed_key[] = "failed"; /* no result has it */
 enum { POLL_MS = 50, TERM_GRACE_MS = 4000, ABORT_GRACE_MS = 5000 };
 
 /* A launch under way. */
@@ -245,9 +247,25 @@ static void stop_child(launch *l)
     }
 }
 
+/* What a rank left before it ended: launchers that lose a host may lose the last lines of all ranks with it. */
+static void read_failure(launch *l)
+{
+    struct stat file;
+    if (l->facts.aborted || !l->result_path[0] || stat(l->result_path, &file) != 0 || file.st_size == 0) return;
+    json_t *left = json_load_file(l->result_path, 0, NULL);
+    const json_t *code = json_object_get(left, failed_key);
+    if (code) {
+        l->facts.aborted = true;
+        l->facts.abort_code = (int)json_integer_value(code);
+        bench_facts_add_cause(&l->facts, json_string_value(json_object_get(left, "why")), (int)json_integer_value(json_object_get(left, "rank")));
+    }
+    json_decref(left);
+}
+
 /* A launcher that cannot reach a host waits for it for ever, although the ranks have ended. */
 static bool overdue(launch *l)
 {
+    read_failure(l);
     if (l->facts.aborted && !l->aborted_ns) l->aborted_ns = rm_now_ns();
     l->abandoned = l->aborted_ns && rm_now_ns() - l->aborted_ns > ABORT_GRACE_MS * UINT64_C(1000000);
     return l->abandoned;
@@ -300,7 +318,7 @@ static rm_status verdict(const launch *l)
     if (f->killed[0]) return rm_fail(RM_E_PEER, "%s%s%s%s", f->killed, done, cause[0] ? "; " : "", cause);
     if (cause[0] && st == RM_E_PEER && f->newest[0] && !strstr(cause, "newest checkpoint")) return rm_fail(st, "%s; newest checkpoint: %s", cause, f->newest);
     if (cause[0]) return rm_fail(st, "%s", cause);
-    if (f->place[0]) return rm_fail(RM_E_PEER, "a rank (%s) ended with exit code or signal %d without saying why%s", f->place, f->place_code, done);
+    if (f->place[0]) return rm_fail(RM_E_PEER, "%s ended with exit code or signal %d without saying why%s", f->place, f->place_code, done);
     if (WIFSIGNALED(l->wait_status)) return rm_fail(RM_E_PEER, "%s was killed by signal %d%s", l->cfg->ranks == 1 ? "the rank" : "the launcher of the ranks", code - 128, done);
     if (is_signal(code)) return rm_fail(st, "a rank was killed by signal %d%s", code - 128, done);
     return rm_fail(st, "the ranks ended with exit code %d without saying why; -v shows all they and their launcher say", code);
@@ -379,4 +397,27 @@ void bench_launch_tell(void *ctx, uint64_t step, const char *newest)
     const int n = snprintf(line, sizeof line, BENCH_TALK_STEP "%llu %s\n", (unsigned long long)step, newest);
     if (n > 0 && n < (int)sizeof line && write(STDERR_FILENO, line, (size_t)n) == n) told->next_ns = now + PAUSE_NS;
     snprintf(told->newest, sizeof told->newest, "%s", newest);
+}
+
+void bench_launch_tell_rank(int rank)
+{
+    char line[128], host[64] = "";
+    if (gethostname(host, sizeof host - 1) != 0) return;
+    const int n = snprintf(line, sizeof line, BENCH_TALK_RANK "%d %ld %s\n", rank, (long)getpid(), host);
+    if (n > 0 && n < (int)sizeof line && write(STDERR_FILENO, line, (size_t)n) < 0) return; /* nobody listens: nobody asks */
+}
+
+void bench_launch_leave_failure(const char *path, int exit_code, int rank)
+{
+    struct stat file;
+    json_t *left = json_pack("{s:i, s:i, s:s}", failed_key, exit_code, "rank", rank, "why", rm_last_error());
+    char *text = left ? json_dumps(left, JSON_COMPACT) : NULL;
+    const int fd = text ? open(path, O_WRONLY | O_CLOEXEC) : -1; /* made by the launcher: not there on a machine that does not share it */
+    if (fd >= 0 && fstat(fd, &file) == 0 && file.st_size == 0) {
+        const ssize_t written = write(fd, text, strlen(text)); /* a courtesy: the last line says it too */
+        (void)written;
+    }
+    if (fd >= 0) close(fd);
+    free(text);
+    json_decref(left);
 }

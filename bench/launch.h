@@ -30,6 +30,8 @@ typedef struct bench_launch_config {
 rm_status bench_launch(const bench_launch_config *cfg, json_t **out) RM_CHECKED;
 /* Rank 0: leaves its result in the file named by --rank-result. */
 rm_status bench_launch_leave_result(const char *path, const json_t *result) RM_CHECKED;
+/* Any rank that fails: leaves its last error there, for a launcher that loses it. The first one counts. */
+void      bench_launch_leave_failure(const char *path, int exit_code, int rank);
 
 /* In a Slurm job of several tasks or nodes: srun starts the ranks. A single task is this machine's business. */
 bool    bench_slurm_several(void);
@@ -40,6 +42,8 @@ int32_t bench_slurm_number(const char *variable);
  * is killed says nothing any more. ctx: a bench_launch_told of zeros; for rm_train_config.after_step. */
 typedef struct bench_launch_told { uint64_t next_ns; char newest[544]; } bench_launch_told;
 void      bench_launch_tell(void *ctx, uint64_t step, const char *newest);
+/* Every rank, once: which process it is, for launchers that name a killed one by its process alone (MPICH). */
+void      bench_launch_tell_rank(int rank);
 
 /* ---- the launcher's command line, apart from starting it */
 enum { BENCH_LAUNCH_WORDS = 512 };

@@ -32,6 +32,29 @@ static bool is_known_line(const char *line)
 }
 
 /* ---- facts. Numbers in them are shown, not computed with: sscanf will do. NOLINTBEGIN(cert-err34-c) */
+/* "@ringmark rank 2 4711 node7" */
+static bool read_rank(bench_facts *f, const char *line)
+{
+    int rank = 0;
+    long pid = 0;
+    char host[32] = "";
+    if (!starts_with(line, BENCH_TALK_RANK)) return false;
+    if (sscanf(line + sizeof BENCH_TALK_RANK - 1, "%d %ld %31s", &rank, &pid, host) != 3 || rank < 0 || rank >= BENCH_FACTS_RANKS) return true;
+    f->pid[rank] = pid;
+    snprintf(f->host[rank], sizeof f->host[0], "%s", host);
+    return true;
+}
+
+/* Which rank that process is, by number and the first word of the host's name; -1: unknown. */
+static int rank_of_process(const bench_facts *f, long pid, const char *host)
+{
+    for (int r = 0; r < BENCH_FACTS_RANKS; r++) {
+        const size_t n = strcspn(f->host[r], ".");
+        if (f->pid[r] == pid && n == strcspn(host, ".") && strncmp(f->host[r], host, n) == 0) return r;
+    }
+    return -1;
+}
+
 static void read_killed(bench_facts *f, const char *line)
 {
     int rank = 0, pid = 0, number = 0;
@@ -40,11 +63,13 @@ static void read_killed(bench_facts *f, const char *line)
     if (f->killed[0]) return;
     if (p && sscanf(p, "noticed that process rank %d with PID %d on node %63s exited on signal %d (%63[^)])", &rank, &pid, host, &number, name) == 5)
         snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed by signal %d (%s)", rank, host, number, name);
-    else if ((p = strstr(line, "PID ")) && sscanf(p, "PID %d RUNNING AT %63s", &pid, host) == 2) snprintf(f->place, sizeof f->place, "process %d on %s", pid, host);
-    else if (f->place[0] && (p = strstr(line, "EXIT CODE: "))) f->place_code = atoi(p + strlen("EXIT CODE: "));
+    else if ((p = strstr(line, "PID ")) && sscanf(p, "PID %d RUNNING AT %63s", &pid, host) == 2) {
+        rank = rank_of_process(f, pid, host);
+        if (rank >= 0) snprintf(f->place, sizeof f->place, "rank %d on %s", rank, host);
+        else snprintf(f->place, sizeof f->place, "a rank (process %d on %s)", pid, host);
+    } else if (f->place[0] && (p = strstr(line, "EXIT CODE: "))) f->place_code = atoi(p + strlen("EXIT CODE: "));
     else if (text && sscanf(text, "EXIT STRING: %63[^(](signal %d)", name, &number) == 2)
-        snprintf(f->killed, sizeof f->killed, "a rank (%s) was killed by signal %d (%.*s)", f->place[0] ? f->place : "unknown process", number,
-                 (int)(strlen(name) - 1), name);
+        snprintf(f->killed, sizeof f->killed, "%s was killed by signal %d (%.*s)", f->place[0] ? f->place : "a rank", number, (int)(strlen(name) - 1), name);
     else if (sscanf(line, "srun: error: %63[^:]: task %d: %63[^\n]", host, &rank, name) == 3 && !starts_with(name, "Exited"))
         snprintf(f->killed, sizeof f->killed, "rank %d on %s was killed (%s)", rank, host, name);
 }
@@ -74,6 +99,16 @@ static void read_abort(bench_facts *f, const char *line)
     }
 }
 
+void bench_facts_add_cause(bench_facts *f, const char *why, int rank)
+{
+    if (!why || !f->cause[0]) {
+        snprintf(f->cause, sizeof f->cause, "%s", why ? why : "");
+        f->cause_rank = rank;
+    } else if (strcmp(f->cause, why) == 0 && f->cause_rank != rank) { /* of others the first is the cause, these its effects */
+        f->cause_rank = -1;
+    }
+}
+
 /* "bench train: why" or "[rank 2] bench train: why": the last line of a rank that failed. */
 static bool read_cause(bench_facts *f, const char *line)
 {
@@ -82,13 +117,7 @@ static bool read_cause(bench_facts *f, const char *line)
     if (sscanf(line, "[rank %d] %n", &rank, &skip) == 1 && skip) line += skip;
     skip = 0;
     if (sscanf(line, "bench %31[a-z-]: %n", command, &skip) != 1 || !skip) return false;
-    const char *why = line + skip;
-    if (f->cause[0]) { /* of several the first is the cause, the others its effects */
-        if (strcmp(f->cause, why) == 0) f->cause_rank = -1;
-        return true;
-    }
-    snprintf(f->cause, sizeof f->cause, "%s", why);
-    f->cause_rank = rank;
+    bench_facts_add_cause(f, line + skip, rank);
     return true;
 }
 
@@ -142,7 +171,7 @@ static void in_block(bench_talk *t, const char *line, char fence)
 
 static void take_line(bench_talk *t, const char *line)
 {
-    if (read_step(t->facts, line)) return;
+    if (read_step(t->facts, line) || read_rank(t->facts, line)) return;
     const char fence = fence_of(line);
     read_killed(t->facts, line);
     read_abort(t->facts, line);

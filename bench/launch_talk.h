@@ -6,14 +6,17 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+enum { BENCH_FACTS_RANKS = 1024 };
 typedef struct bench_facts {
     char cause[1024];        /* of the first rank that said why it ends, "" */
     int  cause_rank;         /* which; -1 when several say the same */
     char killed[256];        /* "rank 1 on node7 was killed by signal 9 (Killed)", "" */
-    char place[128];         /* "process 14091 on node7", until the signal is known */
+    char place[128];         /* "rank 1 on node7", until the signal is known */
     int  place_code;         /* what it ended with, an exit code or a signal: the launcher does not say which */
     bool aborted;            /* a rank ended all the others, with this code: */
     int  abort_code;
+    long pid[BENCH_FACTS_RANKS]; /* of each rank that told it; 0 unknown */
+    char host[BENCH_FACTS_RANKS][32];
     bool stepped;            /* rank 0 told its progress: */
     unsigned long long step; /* steps done, at least */
     char newest[544];        /* checkpoint, "" none */
@@ -30,10 +33,13 @@ typedef struct bench_talk {
     bool drawn;              /* a progress line of rank 0 is on the terminal */
 } bench_talk;
 
-/* Rank 0's word on its progress: begins a line that is for the launcher alone. */
+/* A rank's words for the launcher alone begin a line so: rank 0's progress, and which process a rank is. */
 #define BENCH_TALK_STEP "@ringmark step "
+#define BENCH_TALK_RANK "@ringmark rank "
 void bench_talk_feed(bench_talk *t, const char *text, size_t n);
 void bench_talk_end(bench_talk *t); /* passes on what is unfinished and frees */
+/* Of several causes the first is kept; the same from several ranks is nobody's own. */
+void bench_facts_add_cause(bench_facts *f, const char *why, int rank);
 /* The cause with its rank before it where that matters: "rank 2: why"; "" when none was given. */
 void bench_facts_cause(const bench_facts *f, char *text, size_t size);
 /* " after step 12; newest checkpoint: F", "" when nothing is known of it. */

@@ -138,6 +138,8 @@ rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool
         if (st == RM_OK) st = left;
         json_decref(result);
         result = NULL;
+    } else if (o->rank_result[0] && st != RM_OK && st != RM_E_INTERRUPTED && st != RM_E_PARTIAL) {
+        bench_launch_leave_failure(o->rank_result, rm_exit_code(st, bench_signal()), rm_world_from_env().rank);
     }
     *out = result;
     return st;
