@@ -206,11 +206,12 @@ static rm_status wait_for_step(launches *l, uint64_t corr, int64_t at_ns, const 
 
 /* ---- events */
 
+typedef struct us { enum { MISSING, GIVEN, BAD } is; bool fraction; int64_t ns; } us;
 typedef struct event {
-    int64_t ts_ns, dur_ns, stream, corr; /* -1: none */
+    us ts, dur;
+    int64_t stream, corr; /* -1: none */
     kind cat;
     char phase;
-    bool has_ts, has_dur, bad, fraction;
     size_t name_n;
 } event;
 
@@ -223,26 +224,17 @@ typedef struct reader {
     rm_status st;          /* memory */
 } reader;
 
-/* A number where there is one: true; null and other values are taken and give false. *bad where it is neither number nor null. */
-static bool number(reader *r, const char **s, size_t *n, bool *bad)
+static us read_us(reader *r)
 {
-    const int c = rm_text_peek(&r->text);
-    if (c == '"' || c == '{' || c == '[') {
-        *bad = true;
-        rm_text_skip(&r->text);
-        return false;
-    }
-    return rm_text_scalar(&r->text, s, n) && **s != 'n';
-}
-
-static void read_time(reader *r, int64_t *ns, bool *has, bool *fraction, bool *bad)
-{
+    us v = { .is = MISSING };
     const char *s;
     size_t n;
-    *has = false;
-    if (!number(r, &s, &n, bad)) return;
-    *has = ns_of(s, n, ns, fraction);
-    *bad |= !*has;
+    const int c = rm_text_peek(&r->text);
+    if (c == '"' || c == '{' || c == '[') {
+        rm_text_skip(&r->text);
+        v.is = BAD;
+    } else if (rm_text_scalar(&r->text, &s, &n) && c != 'n') v.is = ns_of(s, n, &v.ns, &v.fraction) ? GIVEN : BAD;
+    return v;
 }
 
 /* A number, or a string that holds one; else -1. */
@@ -309,8 +301,8 @@ static void read_member(reader *r, event *e, const char *key, size_t n)
     size_t length;
     if (is(key, n, "args")) read_args(r, e);
     else if (is(key, n, "name")) read_name(r, e);
-    else if (is(key, n, "ts")) read_time(r, &e->ts_ns, &e->has_ts, &e->fraction, &e->bad);
-    else if (is(key, n, "dur")) read_time(r, &e->dur_ns, &e->has_dur, &(bool){ false }, &e->bad);
+    else if (is(key, n, "ts")) e->ts = read_us(r);
+    else if (is(key, n, "dur")) e->dur = read_us(r);
     else if (is(key, n, "cat")) {
         const bool none = rm_text_peek(&r->text) == 'n';
         read_string(r, &s, &length);
@@ -330,6 +322,8 @@ static uint64_t stream_index(rm_kineto *k, int64_t stream)
     return (uint64_t)i;
 }
 
+static int64_t end_of(const event *e) { return e->ts.ns + e->dur.ns; }
+
 static rm_status add_span(reader *r, const event *e, bool launch)
 {
     rm_kineto *k = r->k;
@@ -342,7 +336,7 @@ static rm_status add_span(reader *r, const event *e, bool launch)
     }
     const rm_kineto_class class = rm_kineto_class_of(r->name, e->name_n);
     k->span[k->n++] = (rm_kineto_span){
-        .begin_ns = e->ts_ns, .end_ns = e->ts_ns + e->dur_ns, .corr = corr_key(e->corr), .stream = stream_index(k, e->stream) & 0xff, .class = class & 3, .launch = launch,
+        .begin_ns = e->ts.ns, .end_ns = end_of(e), .corr = corr_key(e->corr), .stream = stream_index(k, e->stream) & 0xff, .class = class & 3, .launch = launch,
         .name = class == RM_KINETO_COMM ? hash_of(r->name, e->name_n) & 0xfff : 0,
     };
     return RM_OK;
@@ -354,20 +348,20 @@ static void add_step(reader *r, const event *e)
     const uint64_t hash = hash_of(r->name, e->name_n);
     if (!k->n_step++) {
         k->step_hash = hash;
-        k->step_begin_ns = k->step_last_ns = e->ts_ns;
-        k->step_end_ns = e->ts_ns + e->dur_ns;
+        k->step_begin_ns = k->step_last_ns = e->ts.ns;
+        k->step_end_ns = end_of(e);
     }
     k->several_steps |= hash != k->step_hash;
-    if (e->ts_ns < k->step_begin_ns) k->step_begin_ns = e->ts_ns;
-    if (e->ts_ns > k->step_last_ns) k->step_last_ns = e->ts_ns;
-    if (e->ts_ns + e->dur_ns > k->step_end_ns) k->step_end_ns = e->ts_ns + e->dur_ns;
+    if (e->ts.ns < k->step_begin_ns) k->step_begin_ns = e->ts.ns;
+    if (e->ts.ns > k->step_last_ns) k->step_last_ns = e->ts.ns;
+    if (end_of(e) > k->step_end_ns) k->step_end_ns = end_of(e);
 }
 
 static rm_status add_launch(reader *r, const event *e)
 {
     launches *l = &r->launches;
-    if (e->corr >= 0) return wait_for_step(l, corr_key(e->corr), e->ts_ns, r->k);
-    if (e->ts_ns < l->none_ns) l->none_ns = e->ts_ns;
+    if (e->corr >= 0) return wait_for_step(l, corr_key(e->corr), e->ts.ns, r->k);
+    if (e->ts.ns < l->none_ns) l->none_ns = e->ts.ns;
     return RM_OK;
 }
 
@@ -385,7 +379,7 @@ static rm_status add_as_hta(reader *r, const event *e)
 
 static rm_status add_plain(reader *r, const event *e)
 {
-    if (e->dur_ns < 0) {
+    if (e->dur.ns < 0) {
         r->k->n_bad++;
         return RM_OK;
     }
@@ -399,9 +393,9 @@ static void add(reader *r, const event *e)
     rm_kineto *k = r->k;
     k->n_event++;
     k->n_pair += e->phase == 'B' || e->phase == 'E';
-    k->n_bad += e->bad || (e->has_dur && !e->has_ts) || (e->phase == 'X' && !e->has_dur);
-    k->fractions |= !e->has_ts || e->fraction;
-    if (e->bad || !e->has_ts || !e->has_dur || r->st != RM_OK) return;
+    k->n_bad += e->ts.is == BAD || e->dur.is == BAD || (e->ts.is == MISSING && e->dur.is == GIVEN) || (e->dur.is == MISSING && e->phase == 'X');
+    k->fractions |= e->ts.is != GIVEN || e->ts.fraction;
+    if (e->ts.is != GIVEN || e->dur.is != GIVEN) return;
     r->st = r->as_hta ? add_as_hta(r, e) : add_plain(r, e);
 }
 

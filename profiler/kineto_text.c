@@ -123,6 +123,7 @@ static bool find_end(rm_text *t, bool keep, size_t *begin_to_p, bool *escaped)
         const bool slash = *s == '\\';
         if (s + slash >= t->end) {
             if (refill(t, keep ? s - n : s)) continue;
+            t->p = t->end;
             return rm_text_fail(t, "a string that does not end");
         }
         *escaped |= slash;
@@ -248,7 +249,11 @@ bool rm_text_scalar(rm_text *t, const char **s, size_t *n)
     for (;;) {
         const unsigned char *e = scalar_end(t->p);
         const unsigned char *stop = e ? e : t->p + strspn((const char *)t->p, "+-.0123456789NaInfityrueEls");
-        if (stop == t->end && refill(t, t->p)) continue; /* it may go on */
+        if (stop == t->end && !t->ended) { /* it may go on */
+            refill(t, t->p);
+            continue;
+        }
+        if (!e && stop == t->end) t->p = stop;
         if (!e) return rm_text_fail(t, "no value");
         *s = (const char *)t->p;
         *n = (size_t)(e - t->p);
