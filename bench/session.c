@@ -1,6 +1,7 @@
 #include "bench/session.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/launch.h"
 #include "profiler/runinfo.h"
 #include "profiler/stats.h"
 #include <errno.h>
@@ -159,6 +160,7 @@ rm_status bench_session_device(const bench_options *o, bench_session *s)
     rm_device_get_info(s->device, &s->info);
     RM_TRY(choose_dtype(o, s));
     RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
+    if (o->rank_result[0]) bench_launch_tell_rank(rm_comm_rank(s->comm));
     return agree(o, s);
 }
 

@@ -154,8 +154,7 @@ static rm_status same_on_all(rm_comm *c, const weights *w)
 static rm_status mode_one(rm_comm *c, rm_device *d, json_t *out)
 {
     static const char *const splits[] = { "107,160", "single", "per-layer" };
-    const bool slow = !strcmp(rm_device_name(d), "ref");
-    const int32_t each = slow ? 1 : 2;
+    const int32_t each = strcmp(rm_device_name(d), "ref") ? EACH : 1; /* which is slow */
     rm_recipe r;
     rm_engine one, e;
     weights want = { 0 }, got = { 0 };
@@ -174,7 +173,7 @@ static rm_status mode_one(rm_comm *c, rm_device *d, json_t *out)
     RM_TRY(begin(&e));
     RM_TRY(copy_arena(&e, &arena));
     double worst = 0, loss = 0;
-    for (size_t i = 0; i < (slow && c->size > 2 ? 1 : RM_COUNT(splits)); i++) {
+    for (size_t i = 0; i < (c->size > 2 ? 1 : RM_COUNT(splits)); i++) {
         RM_TRY(train_split(&e, arena, splits[i], RM_REDUCE_OVERLAPPED, &got));
         RM_TRY(same_on_all(c, &got));
         if (c->rank != 0) continue;
