@@ -50,7 +50,7 @@ static kind kind_of(const char *s, size_t n)
 /* ---- numbers */
 
 enum { NS_PER_US = 1000 };
-static const int64_t ns_max = 4000000000000000000; /* 126 years; sums of two fit */
+static const int64_t ns_max = 2300000000000000000, long_ns = 1000000000000000; /* 72 years from 1970, for the time of day; and 11 days a span: what is made of them fits */
 
 static bool slow_ns(const char *s, int64_t *out)
 {
@@ -233,7 +233,8 @@ static us read_us(reader *r)
     if (c == '"' || c == '{' || c == '[') {
         rm_text_skip(&r->text);
         v.is = BAD;
-    } else if (rm_text_scalar(&r->text, &s, &n) && c != 'n') v.is = ns_of(s, n, &v.ns, &v.fraction) ? GIVEN : BAD;
+    } else if (rm_text_scalar(&r->text, &s, &n) && c != 'n')
+        v.is = ns_of(s, n, &v.ns, &v.fraction) ? GIVEN : BAD;
     return v;
 }
 
@@ -302,7 +303,10 @@ static void read_member(reader *r, event *e, const char *key, size_t n)
     if (is(key, n, "args")) read_args(r, e);
     else if (is(key, n, "name")) read_name(r, e);
     else if (is(key, n, "ts")) e->ts = read_us(r);
-    else if (is(key, n, "dur")) e->dur = read_us(r);
+    else if (is(key, n, "dur")) {
+        e->dur = read_us(r);
+        if (llabs(e->dur.ns) > long_ns) e->dur.is = BAD;
+    }
     else if (is(key, n, "cat")) {
         const bool none = rm_text_peek(&r->text) == 'n';
         read_string(r, &s, &length);

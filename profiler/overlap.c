@@ -22,7 +22,7 @@ static void sort(rm_kineto_span *at, size_t n)
 
 /* ---- HolisticTraceAnalysis' merging */
 
-typedef struct merged { int64_t sum_ns, first_ns, last_ns; } merged;
+typedef struct merged { uint64_t sum_ns; int64_t first_ns, last_ns; } merged; /* sum_ns: modulo 2^64, whatever a damaged trace says */
 enum { ALL_CLASSES = 15 };
 
 /* Spans in order of begins; `classes` is a bit each. A span that ends before it begins counts as negative where it stands alone, as it
@@ -36,14 +36,14 @@ static merged merge(const rm_kineto_span *s, size_t n, unsigned classes)
         if (!(classes >> s[i].class & 1)) continue;
         if (!any) m.first_ns = s[i].begin_ns;
         if (!any || s[i].begin_ns > reach) {
-            m.sum_ns += end - begin;
+            m.sum_ns += (uint64_t)(end - begin);
             begin = s[i].begin_ns;
             end = s[i].end_ns;
         } else if (s[i].end_ns > end) end = s[i].end_ns;
         if (!any || s[i].end_ns > reach) reach = s[i].end_ns;
         any = true;
     }
-    m.sum_ns += end - begin;
+    m.sum_ns += (uint64_t)(end - begin);
     m.last_ns = end;
     return m;
 }
@@ -159,11 +159,11 @@ rm_status rm_overlap_of(rm_kineto *k, const rm_overlap_options *o, rm_overlap *o
     v.comm_ns = (int64_t)v.budget.comm_ns;
     v.overlap_ns = (int64_t)v.budget.overlap_ns;
     if (o->window == RM_OVERLAP_HTA) {
-        v.compute_ns = merge(k->span, k->n, 1u << RM_KINETO_COMPUTE).sum_ns;
-        v.comm_ns = merge(k->span, k->n, 1u << RM_KINETO_COMM).sum_ns;
-        v.idle_ns = v.window_ns - merge(k->span, k->n, ALL_CLASSES).sum_ns;
+        v.compute_ns = (int64_t)merge(k->span, k->n, 1u << RM_KINETO_COMPUTE).sum_ns;
+        v.comm_ns = (int64_t)merge(k->span, k->n, 1u << RM_KINETO_COMM).sum_ns;
+        v.idle_ns = (int64_t)((uint64_t)v.window_ns - merge(k->span, k->n, ALL_CLASSES).sum_ns);
     }
-    v.non_compute_ns = v.window_ns - v.compute_ns - v.idle_ns;
+    v.non_compute_ns = (int64_t)((uint64_t)v.window_ns - (uint64_t)v.compute_ns - (uint64_t)v.idle_ns);
     *out = v;
     return RM_OK;
 }

@@ -261,11 +261,18 @@ static void scaling_of_ghosts(void **state)
     json_decref(out);
 }
 
+/* Traces of two ranks, and of one, which has no transfer and says why. */
+static void overlap(void **state)
+{
+    json_decref(checked("overlap '" RM_SOURCE_DIR "/tests/golden/overlap' --window hta", "overlap", 2));
+    json_decref(checked("overlap '" RM_SOURCE_DIR "/tests/golden/overlap/rank0.json.gz'", "overlap", 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling), cmocka_unit_test(scaling_of_ghosts),
-        cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(split_sweep),
+        cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
