@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Training over a network of hosts on this machine (scripts/testnet): two and four hosts, every MPI that is here, the same bits as
 # on one machine, a killed rank, a cut cable. With $RINGMARK_TEST_MPICH_BENCH, a program built against MPICH, that half too.
+# shellcheck disable=SC1091,SC2154
 source "$(dirname "$0")/../cli/common.bash"
 net=$RM_SOURCE_DIR/scripts/testnet
 export TESTNET_PREFIX=t$$-
