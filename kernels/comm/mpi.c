@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,6 +331,19 @@ static bool meet(uint64_t timeout_ns)
     }
 }
 
+/* The library's own ends may hang: MPI_Finalize of MPICH 4.0 over UCX, when a peer was a moment faster, and MPI_Abort where the
+ * launcher is out of reach. Nothing is lost by then, so the process ends without them. */
+enum { END_S = 5 };
+static volatile sig_atomic_t end_code;
+static void end_now(int ignored) { _exit(end_code); }
+static void end_within(unsigned seconds, int exit_code)
+{
+    fflush(NULL);
+    end_code = exit_code;
+    signal(SIGALRM, end_now);
+    alarm(seconds);
+}
+
 void rm_comm_leave(int exit_code)
 {
     static const int orderly[] = { 0, 7, 130, 143 };
@@ -341,13 +355,15 @@ void rm_comm_leave(int exit_code)
     for (size_t i = 0; i < RM_COUNT(orderly); i++) in_order |= exit_code == orderly[i];
     if (in_order) {
         if (meet(process.timeout_ns)) {
+            end_within(END_S, exit_code);
             MPI_Finalize();
+            alarm(0);
             return;
         }
         rm_error("the peers did not come to the end within %.1f s", rm_s(process.timeout_ns));
         code = rm_exit_code(RM_E_PEER, 0);
     }
-    fflush(NULL);
+    end_within(END_S, code);
     MPI_Abort(MPI_COMM_WORLD, code);
 }
 
@@ -517,7 +533,7 @@ static rm_status mpi_open(const rm_comm_config *cfg, rm_device *device, rm_comm 
 
 static void mpi_abort(rm_comm *c, int exit_code)
 {
-    fflush(NULL);
+    end_within(END_S, exit_code);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
