@@ -9,10 +9,13 @@
  * after that only rm_comm_abort(), rm_comm_close() and rm_comm_leave() may be called. Nothing ever hangs longer than the time-out.
  * Threads: one thread at a time per communicator, rm_comm_abort() from any.
  *
- * nccl (the CUDA issue) fits as follows: open = ncclGetUniqueId on rank 0, broadcast over MPI,
- * ncclCommInitRankConfig(blocking = 0) polled with ncclCommGetAsyncError; reduce_start = cudaStreamWaitEvent(comm queue,
- * after) + ncclAllReduce per span inside ncclGroupStart/End + event record; reduce_wait = cudaStreamWaitEvent(order_before);
- * check = ncclCommGetAsyncError; abort = ncclCommAbort; watchdog = a host thread that compares event age with timeout_s. */
+ * nccl fits as follows. open: ncclGetUniqueId on rank 0, broadcast over MPI, ncclCommInitRankConfig(blocking = 0) polled with
+ * ncclCommGetAsyncError; one stream of its own. reduce_start: cudaStreamWaitEvent(stream, after); cudaEventRecord(begin);
+ * ncclGroupStart; ncclAllReduce(ncclSum) per span, in place; ncclGroupEnd; cudaEventRecord(end); wire bf16 puts a cast kernel
+ * before and after. reduce_wait: cudaStreamWaitEvent(order_before, end); the host does not wait, so `time` is read from the two events
+ * once the step has been synchronised. delay_next: a kernel that spins on %globaltimer before `end`. cpu_ns: NULL, there is no thread.
+ * check: ncclCommGetAsyncError. abort: ncclCommAbort. Watchdog: a host thread that compares the age of the oldest `end` that is not
+ * done with timeout_s, then check and abort. */
 #ifndef RM_COMM_H
 #define RM_COMM_H
 #include "kernels/device.h"
