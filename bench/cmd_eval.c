@@ -41,7 +41,7 @@ static rm_status eval(const bench_options *o)
     if (o->gpus && o->gpus[0]) RM_TRY(bench_parse_list(o->gpus, "--gpus", list, &n));
     if (n != 1) return rm_fail(RM_E_ARG, "--gpus %s: bench eval takes one number", o->gpus);
     RM_TRY(bench_cores_per_device(o, list[0], &cores));
-    RM_TRY(bench_run_ranks(o, list[0], cores, true, body, &result));
+    RM_TRY(bench_whole(bench_run_ranks(o, list[0], cores, true, body, &result), &result));
     if (!result) return RM_OK;
     json_t *row = json_object_get(result, "row");
     if (bench_table_wanted(o))

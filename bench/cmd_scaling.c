@@ -101,7 +101,8 @@ static rm_status gathered(sweep *w, int32_t n, json_t **out)
     json_t *fresh = NULL;
     if (w->acted) rm_info("n=%d: %d ghost%s", n, n, n == 1 ? "" : "s");
     else rm_info("n=%d: measuring on %d x %d cores", n, n, w->cores);
-    RM_TRY(w->acted ? bench_run_ghosts(w->o, n, w->acted, bench_scaling_rank, &fresh) : bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh));
+    const rm_status ran = w->acted ? bench_run_ghosts(w->o, n, w->acted, bench_scaling_rank, &fresh) : bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh);
+    RM_TRY(bench_whole(ran, &fresh));
     rm_status st = rm_store_result(w->store, w->run, key, w->acted ? "emulated" : "measured", true, fresh, NULL, 0);
     if (st == RM_OK) *out = fresh;
     else json_decref(fresh);
@@ -153,7 +154,7 @@ static rm_status add_row(sweep *w, int32_t n)
 static rm_status inside_world(const bench_options *o, sweep *w)
 {
     json_t *got = NULL;
-    RM_TRY(bench_run_ranks(o, 1, 0, true, bench_scaling_rank, &got));
+    RM_TRY(bench_whole(bench_run_ranks(o, 1, 0, true, bench_scaling_rank, &got), &got));
     if (!got) return RM_OK;
     RM_TRY(open_run(w));
     const json_t *mode = json_object_iter_value(json_object_iter(json_object_get(got, "modes")));

@@ -127,6 +127,14 @@ static rm_status start_ranks(const bench_options *o, int32_t n, int32_t cores, j
     return st;
 }
 
+rm_status bench_whole(rm_status st, json_t **result)
+{
+    if (st == RM_OK) return st;
+    json_decref(*result);
+    *result = NULL;
+    return st;
+}
+
 rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool inside, bench_rank_body *body, json_t **out)
 {
     *out = NULL;

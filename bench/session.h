@@ -55,6 +55,8 @@ void      bench_print_plan(const bench_session *s, const rm_engine *e);
  * until then. `cores`: of each rank; 0: all. */
 typedef rm_status bench_rank_body(const bench_options *o, json_t **out);
 rm_status bench_run_ranks(const bench_options *o, int32_t n, int32_t cores, bool inside, bench_rank_body *body, json_t **out) RM_CHECKED;
+/* For callers that have no use for part of a result: releases it after a failure. Returns `st`. */
+rm_status bench_whole(rm_status st, json_t **result) RM_CHECKED;
 /* Pins a rank that we started to its cores; does nothing elsewhere. Before the device is opened. */
 rm_status bench_pin_rank(void) RM_CHECKED;
 /* This process is one rank of several, or was started by our launcher. */
