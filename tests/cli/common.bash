@@ -17,3 +17,6 @@ finish() { if [[ $fails == 0 ]]; then echo "all held"; else echo "$fails failed"
 small_data() { "$bench" data make "$1" --limit-train "${2:-96}" --limit-val "${3:-40}" -q || exit 2; }
 tiny=(--px 16 --batch 16 --workers 1 --seed 3)
 export RINGMARK_STORE=$PWD/test.db RINGMARK_PLANS=$PWD/plans
+# Launcher and ranks of this test's program, and not of a test that runs beside it: those have another working folder.
+ranks_of() { local p; for p in $(pgrep -f -- "$bench train .*--rank-result"); do if [[ $(readlink "/proc/$p/cwd") == "$PWD" ]]; then echo "$p"; fi; done; }
+rank_pid() { local p; for p in $(ranks_of); do grep -qzE "^(OMPI_COMM_WORLD_RANK|PMI_RANK)=$1\$" "/proc/$p/environ" 2>/dev/null && echo "$p" && return; done; }

@@ -5,8 +5,6 @@ source "$(dirname "$0")/common.bash"
 base=("$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --batch 4 --oversubscribe)
 table=()
 
-ranks_of() { pgrep -f -- "$bench train .*--rank-result"; }   # launcher and ranks of this test's program
-rank_pid() { local p; for p in $(ranks_of); do grep -qzE "^(OMPI_COMM_WORLD_RANK|PMI_RANK)=$1\$" "/proc/$p/environ" 2>/dev/null && echo "$p" && return; done; }
 saved() { ls "$1"/*.state.safetensors 2>/dev/null; }
 # begin DIR [TIME-OUT]: an endless training of two ranks in the background ($pid) that has saved something. (A background job of a
 # script ignores SIGINT unless something restores it; env does.)

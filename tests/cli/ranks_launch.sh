@@ -3,7 +3,6 @@
 source "$(dirname "$0")/common.bash"
 run=("$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --gpus 2 --oversubscribe --comm-timeout 5)
 
-ranks_of() { pgrep -f -- "$bench train .*--rank-result"; }   # launcher and ranks of this test's program
 # begun: waits until both ranks run
 begun() { for _ in $(seq 200); do [[ $(ranks_of | wc -l) -ge 3 ]] && break; sleep 0.05; done; sleep 2; }
 begin() { "${run[@]}" --steps 100000000 -q >out.txt 2>err.txt & pid=$!; begun; }
