@@ -33,8 +33,8 @@ enum {
     PART_BYTES = 2 << 20,    /* of one part */
     COUNT_MAX = 1 << 30,     /* elements of one MPI call: counts are int */
     EAGER_NS = 20000000,     /* how long a wait that nobody computes beside only yields */
-    MOVED_NS = 5000,         /* a test that took longer has moved bytes: there may be more */
-    NAP_BESIDE_NS = 200000,  /* between tests while the rank computes */
+    MOVED_NS = 50000,       /* a test that took longer has moved bytes: there may be more */
+    NAP_BESIDE_NS = 500000,  /* between tests while the rank computes */
     NAP_NS = 100000,         /* between tests while it waits */
     SLACK_NS = 10000,
     HOST_NAME = 64,
