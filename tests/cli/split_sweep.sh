@@ -18,7 +18,7 @@ expect 0 '107,160 +2 all-reduces: 96.54/3.46 %' "${sweep[@]}" --dry-run
 expect 0 '107,160 +2 all-reduces: 76.35/23.65 %' "${sweep[@]}" --dry-run --split-order forward
 [[ $("${sweep[@]}" --dry-run --splits 'equal:1..5;ddp' | grep -c 'all-reduces\?: ') == 6 ]] || fail "equal:1..5 is not five splits"
 
-expect 0 '^ddp +5 ' "${sweep[@]}" --splits ddp --steps 2 --update-on-arrival -q
+expect 0 '^ddp +5 ' "${sweep[@]}" --splits ddp --steps 2 --update-on-arrival --store other.db -q
 
 # two ranks on the null device
 "${sweep[@]}" --splits 'single;107,160;ddp;single' --steps 3 --data here --json a.json -q >/dev/null 2>a.err || fail "two ranks: $(cat a.err)"
