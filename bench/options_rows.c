@@ -208,7 +208,6 @@ const bench_words bench_word_rows[] = {
     { "infer", 2, INT32_MAX, "CHECKPOINT IMAGE..." },
     { "data", 1, 2, "make|check [DIR]" },
     { "kernels", 0, INT32_MAX, "[OP-TEXT...]" },
-    { "kernels", 0, INT32_MAX, "[OP-TEXT...]" },
     { "splits", 1, 2, "show SPEC" },
     { "overlap", 1, INT32_MAX, "TRACE...|FOLDER" },
     { "report", 0, 2, "[STORE [STORE]]" },
