@@ -11,6 +11,7 @@
 #include "model/parallel/buckets.h"
 #include "model/recipe.h"
 #include "profiler/budget.h"
+#include "profiler/counters.h"
 #include "profiler/trace.h"
 
 typedef struct rm_engine_config {
@@ -24,9 +25,10 @@ typedef struct rm_engine_config {
     uint64_t seed;
 } rm_engine_config;
 
-/* Known trouble, to prove that the measurement finds it (--inject): this rank's batches come later, its forward computes longer,
- * its last all-reduce takes longer. */
-typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns; } rm_inject;
+/* Known trouble, to prove that the measurement finds it (--inject, profile --sensitivity): this rank's batches come later, its forward
+ * computes longer, its last all-reduce takes longer; op `node` (as in rm_net_nodes()) keeps the queue busy for node_ns more, within its own
+ * span; bucket `bucket` takes bucket_ns longer. */
+typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns; int32_t node; uint64_t node_ns; int32_t bucket; uint64_t bucket_ns; } rm_inject;
 
 typedef struct rm_engine {
     rm_device *device;
@@ -41,6 +43,7 @@ typedef struct rm_engine {
     rm_classes classes;            /* of the last step: what rm_step.budget was made of */
     uint64_t   host_from_ns;       /* the host is at work since then */
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
+    rm_counters *counters;         /* the caller's; NULL: steps are not counted */
 } rm_engine;
 
 /* Where a step's nanoseconds went on this rank. Without layer timers computing cannot be told from the host's own work. */
@@ -50,6 +53,7 @@ typedef struct rm_step {
     uint64_t  forward_end_ns, backward_end_ns;    /* when the compute thread was done with them, rm_now_ns() */
     uint64_t  update_begin_ns;
     uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
+    rm_counts counts;                             /* read before and after the window; -1 everywhere without counters */
     double    loss;
 } rm_step;
 

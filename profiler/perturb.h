@@ -1,0 +1,15 @@
+/* Perturbation: what watching costs. Steps with and without tracing, side by side in one run. */
+#ifndef RM_PERTURB_H
+#define RM_PERTURB_H
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Beyond this the traced figures are marked perturbed. */
+#define RM_PERTURBED_SHARE 0.02
+/* ratio: traced over untraced step time, with its 95 % interval; NaN where there is nothing to compare. */
+typedef struct rm_perturbation { double ratio, low, high; size_t n; bool perturbed; } rm_perturbation;
+/* Pairs of steps taken one after the other in random order: median of the ratios, interval by order statistics. */
+rm_perturbation rm_perturbation_paired(const double *traced, const double *plain, size_t n);
+/* Steps of the same run that were not paired: ratio of medians, interval by the bootstrap (seeded: the same every time). */
+rm_perturbation rm_perturbation_unpaired(const double *traced, size_t n_traced, const double *plain, size_t n_plain);
+#endif
