@@ -12,21 +12,21 @@ static const uint64_t ms = 1000000;
 static void specs_mean_what_they_say(void **state)
 {
     static const struct { const char *spec; int32_t rank, ranks; rm_inject want; } row[] = {
-        { "", 0, 2, { 0, 0, 0 } },
+        { "", 0, 2, { .input_ns = 0 } },
         { "straggler=20ms@rank1", 1, 2, { .compute_ns = 20000000 } },
-        { "straggler=20ms@rank1", 0, 2, { 0, 0, 0 } },
+        { "straggler=20ms@rank1", 0, 2, { .input_ns = 0 } },
         { "straggler=20ms@1", 1, 4, { .compute_ns = 20000000 } },
         { "straggler=20ms", 3, 4, { .compute_ns = 20000000 } },
-        { "straggler=20ms", 2, 4, { 0, 0, 0 } },
+        { "straggler=20ms", 2, 4, { .input_ns = 0 } },
         { "compute=1.5s", 2, 4, { .compute_ns = 1500000000 } },
         { "compute=250us@rank0", 0, 4, { .compute_ns = 250000 } },
-        { "compute=250us@rank0", 1, 4, { 0, 0, 0 } },
+        { "compute=250us@rank0", 1, 4, { .input_ns = 0 } },
         { "input=3ms", 1, 2, { .input_ns = 3000000 } },
-        { "input=3ms@rank0", 1, 2, { 0, 0, 0 } },
+        { "input=3ms@rank0", 1, 2, { .input_ns = 0 } },
         { "link=0.5ms", 0, 2, { .link_ns = 500000 } },
         { "link=.5ms;input=1us;link=1ms", 1, 2, { .input_ns = 1000, .link_ns = 1500000 } },
         { "straggler=1ms@0;compute=2ms", 0, 2, { .compute_ns = 3000000 } },
-        { "input=0ms", 0, 2, { 0, 0, 0 } },
+        { "input=0ms", 0, 2, { .input_ns = 0 } },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
         rm_inject got;
@@ -47,7 +47,7 @@ static void nonsense_is_refused_and_changes_nothing(void **state)
         { "input=1ms@0@1", "after @" }, { "input=1ms@2", "0 to 1" }, { "straggler=1ms@rank7", "0 to 1" }, { "input=1ms@9999999", "after @" },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
-        rm_inject got = { ms, ms, ms };
+        rm_inject got = { .input_ns = ms, .compute_ns = ms, .link_ns = ms };
         if (bench_inject_parse(row[i].spec, 0, 2, &got) != RM_E_ARG) fail_msg("%s was accepted", row[i].spec);
         if (!strstr(rm_last_error(), row[i].why)) fail_msg("%s: '%s' lacks '%s'", row[i].spec, rm_last_error(), row[i].why);
         assert_true(got.compute_ns == 0 && got.input_ns == 0 && got.link_ns == 0);
