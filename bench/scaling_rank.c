@@ -30,16 +30,6 @@ static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_redu
     return r->acts ? rm_ghost_step(&r->ghost.ghost, out) : rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, out);
 }
 
-static rm_loader_config loader_config(const rank_run *r)
-{
-    const rm_recipe *q = &r->s.recipe;
-    return (rm_loader_config){
-        .part = RM_TRAIN, .batch = r->s.batch, .px = q->px, .workers = r->o->workers, .seed = (uint64_t)r->o->seed, .rank = rm_comm_rank(r->s.comm),
-        .ranks = rm_comm_size(r->s.comm), .shuffle = true, .drop_last = true, .bad = r->s.bad, .max_bad_share = r->o->max_bad,
-        .crop = { q->crop_scale_min, q->crop_scale_max, q->crop_ratio_min, q->crop_ratio_max, q->flip },
-    };
-}
-
 /* A signal may have come to any rank, and all must stop at the same place: who leaves alone lets the others wait for the time-out. */
 static rm_status stop_together(rank_run *r)
 {
@@ -103,7 +93,7 @@ static rm_status run_synthetic(rank_run *r, mode_result *out)
 
 static rm_status run_real(rank_run *r, mode_result *out)
 {
-    rm_loader_config c = loader_config(r);
+    const rm_loader_config c = bench_loader_config(&r->s, r->o);
     rm_loader *l;
     RM_TRY(rm_loader_open(r->s.data, &c, &l));
     rm_source src = rm_source_loader(l);
@@ -115,7 +105,7 @@ static rm_status run_real(rank_run *r, mode_result *out)
 /* The loader alone: a "step" is one batch. */
 static rm_status run_data_only(rank_run *r, mode_result *all)
 {
-    rm_loader_config c = loader_config(r);
+    const rm_loader_config c = bench_loader_config(&r->s, r->o);
     rm_loader *l;
     rm_status st = RM_OK;
     series *out = &all->real;

@@ -151,6 +151,16 @@ static rm_status agree(const bench_options *o, const bench_session *s)
 rm_dtype bench_wire(const bench_options *o) { return o->allreduce_dtype && !strcmp(o->allreduce_dtype, "bf16") ? RM_BF16 : RM_F32; }
 rm_split_order bench_split_order(const bench_options *o) { return o->split_order && !strcmp(o->split_order, "forward") ? RM_SPLIT_FORWARD : RM_SPLIT_READY; }
 
+rm_loader_config bench_loader_config(const bench_session *s, const bench_options *o)
+{
+    const rm_recipe *q = &s->recipe;
+    return (rm_loader_config){
+        .part = RM_TRAIN, .batch = s->batch, .px = q->px, .workers = o->workers, .seed = (uint64_t)o->seed, .rank = rm_comm_rank(s->comm),
+        .ranks = rm_comm_size(s->comm), .shuffle = true, .drop_last = true, .bad = s->bad, .max_bad_share = o->max_bad,
+        .crop = { q->crop_scale_min, q->crop_scale_max, q->crop_ratio_min, q->crop_ratio_max, q->flip },
+    };
+}
+
 rm_status bench_session_device(const bench_options *o, bench_session *s)
 {
     rm_device_config dc = { .threads = o->threads, .deterministic = true };

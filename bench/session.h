@@ -25,6 +25,8 @@ void      bench_session_close(bench_session *s);
 /* --allreduce-dtype and --split-order. */
 rm_dtype  bench_wire(const bench_options *o);
 rm_split_order bench_split_order(const bench_options *o);
+/* How this rank reads the training part. */
+rm_loader_config bench_loader_config(const bench_session *s, const bench_options *o);
 
 /* "1,2,4" to numbers. Empty text gives the fallback list. At most 64 values of 1..65536, in the order given. */
 enum { BENCH_MAX_LIST = 64 };
