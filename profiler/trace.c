@@ -116,3 +116,16 @@ uint64_t rm_trace_dropped(const rm_trace *t)
     pthread_mutex_unlock(lock);
     return sum;
 }
+
+void rm_trace_each(const rm_trace *t, rm_trace_fn *fn, void *ctx)
+{
+    for (const rm_lane *l = t->lanes; l; l = l->next) {
+        rm_trace_item item = { .lane = l->label, .kind = l->kind };
+        const size_t n = atomic_load(&l->n);
+        for (size_t i = 0; i < n; i++) {
+            item.event = &l->event[i];
+            item.name = item.event->name ? t->name[item.event->name - 1] : "";
+            fn(ctx, &item);
+        }
+    }
+}

@@ -44,6 +44,12 @@ void      rm_trace_span(rm_lane *lane, rm_cat cat, rm_name name, uint64_t begin_
 void      rm_trace_counter(rm_lane *lane, rm_name name, uint64_t at_ns, int64_t value);
 uint64_t  rm_trace_dropped(const rm_trace *t);
 
+/* Every event of every lane, lane after lane in the order of emission, after the writers stopped. What the function is given lives until the
+ * trace is closed. */
+typedef struct rm_trace_item { const char *lane, *name; rm_lane_kind kind; const rm_event *event; } rm_trace_item;
+typedef void rm_trace_fn(void *ctx, const rm_trace_item *item);
+void      rm_trace_each(const rm_trace *t, rm_trace_fn *fn, void *ctx);
+
 /* For the file's head: distributedInfo, deviceProperties, process names. device_id: the device's number on its host. */
 typedef struct rm_trace_about { int rank, world; const char *backend, *device, *host, *version; int device_id; } rm_trace_about;
 /* .json, or gzip where the name ends in .gz; to a temporary, then renamed. RM_E_PARTIAL when events were dropped (the file is there). */
