@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "bench/commands.h"
 #include "bench/comm_sweep.h"
+#include "bench/rows.h"
 #include "bench/session.h"
 #include "kernels/comm/comm.h"
 #include "model/parallel/cost.h"
@@ -11,20 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long long int_of(const json_t *o, const char *key) { return (long long)json_integer_value(json_object_get(o, key)); }
-static double number_of(const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    return text ? text : "";
-}
-
 static const char *const operations[] = { "all-reduce", "broadcast" };
-static bool is_row_of(const json_t *row, const char *kind, const char *op) { return !strcmp(text_of(row, "kind"), kind) && !strcmp(text_of(row, "op"), op); }
+static bool is_row_of(const json_t *row, const char *kind, const char *op)
+{
+    return !strcmp(bench_row_text(row, "kind"), kind) && !strcmp(bench_row_text(row, "op"), op);
+}
 
 /* ---- rows */
 /* What the ranks could not know: how to get this row again, and whether they shared cores. */
@@ -32,11 +24,11 @@ static void complete(const bench_options *o, json_t *row, bool oversubscribed)
 {
     char line[1024], bytes[32], gpus[32];
     bench_options one = *o;
-    snprintf(bytes, sizeof bytes, "%lld", int_of(row, "bytes"));
-    snprintf(gpus, sizeof gpus, "%lld", int_of(row, "ranks"));
+    snprintf(bytes, sizeof bytes, "%lld", bench_row_int(row, "bytes"));
+    snprintf(gpus, sizeof gpus, "%lld", bench_row_int(row, "ranks"));
     one.gpus = gpus;
     one.sizes = bytes;
-    one.comm_op = text_of(row, "op");
+    one.comm_op = bench_row_text(row, "op");
     bench_reproduce(&bench_cmd_comm, &one, line, sizeof line);
     json_object_set_new(row, "oversubscribed", json_boolean(oversubscribed));
     json_object_set_new(row, "reproduce", json_string(line));
@@ -47,10 +39,11 @@ static json_t *fit_json(const json_t *like, const rm_cost_point *p, uint32_t n)
     rm_cost c;
     if (rm_cost_fit(p, n, &c) != RM_OK) return NULL;
     const double error = rm_cost_leave_one_out(p, n);
-    json_t *row = json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:o, s:f, s:o, s:o}", "kind", "fit", "op", text_of(like, "op"), "ranks", json_object_get(like, "ranks"),
-                            "hosts", json_object_get(like, "hosts"), "dtype", json_object_get(like, "dtype"), "comm_library", json_object_get(like, "comm_library"),
-                            "oversubscribed", json_object_get(like, "oversubscribed"), "origin", "measured", "cost", rm_cost_json(&c), "alpha_s", rm_cost_alpha_ns(&c) * 1e-9,
-                            "beta_s_per_byte", c.n > 1 ? bench_number(rm_cost_ns_per_byte(&c) * 1e-9) : json_null(), "fit_error_share", bench_number(error));
+    json_t *row = json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:o, s:f, s:o, s:o}", "kind", "fit", "op", bench_row_text(like, "op"), "ranks",
+                            json_object_get(like, "ranks"), "hosts", json_object_get(like, "hosts"), "dtype", json_object_get(like, "dtype"), "comm_library",
+                            json_object_get(like, "comm_library"), "oversubscribed", json_object_get(like, "oversubscribed"), "origin", "measured", "cost",
+                            rm_cost_json(&c), "alpha_s", rm_cost_alpha_ns(&c) * 1e-9, "beta_s_per_byte",
+                            c.n > 1 ? bench_number(rm_cost_ns_per_byte(&c) * 1e-9) : json_null(), "fit_error_share", bench_number(error));
     if (row && c.n < 2) json_object_set_new(row, "beta_s_per_byte_reason", json_string("one point has no slope"));
     if (row && isnan(error)) json_object_set_new(row, "fit_error_share_reason", json_string("takes at least 3 sizes"));
     rm_cost_free(&c);
@@ -66,9 +59,9 @@ static json_t *fit_of(const json_t *rows, const char *op)
     size_t i;
     json_array_foreach(rows, i, row)
     {
-        const double s = number_of(row, "latency_s");
+        const double s = bench_row_real(row, "latency_s");
         if (!is_row_of(row, "size", op) || !isfinite(s) || n == BENCH_COMM_SIZES) continue;
-        p[n++] = (rm_cost_point) { (uint64_t)int_of(row, "bytes"), s * 1e9, (double)int_of(row, "iterations") };
+        p[n++] = (rm_cost_point) { (uint64_t)bench_row_int(row, "bytes"), s * 1e9, (double)bench_row_int(row, "iterations") };
         like = row;
     }
     return n ? fit_json(like, p, n) : NULL;
@@ -77,19 +70,19 @@ static json_t *fit_of(const json_t *rows, const char *op)
 /* ---- the table */
 static void print_head(const json_t *row)
 {
-    const char *library = text_of(row, "comm_library");
-    printf("# %lld rank%s on %lld host%s, %s%s; in place; time: median over iterations of the slowest rank\n", int_of(row, "ranks"), int_of(row, "ranks") == 1 ? "" : "s",
-           int_of(row, "hosts"), int_of(row, "hosts") == 1 ? "" : "s", library[0] ? library : "nothing to exchange",
-           json_is_true(json_object_get(row, "oversubscribed")) ? "; oversubscribed: ranks share cores" : "");
+    const char *library = bench_row_text(row, "comm_library");
+    printf("# %lld rank%s on %lld host%s, %s%s; in place; time: median over iterations of the slowest rank\n", bench_row_int(row, "ranks"),
+           bench_row_int(row, "ranks") == 1 ? "" : "s", bench_row_int(row, "hosts"), bench_row_int(row, "hosts") == 1 ? "" : "s",
+           library[0] ? library : "nothing to exchange", json_is_true(json_object_get(row, "oversubscribed")) ? "; oversubscribed: ranks share cores" : "");
     printf("#%13s %12s %10s %6s %6s %5s %10s %9s %9s %8s\n", "op", "size", "count", "type", "redop", "root", "time", "algbw", "busbw", "#wrong");
     printf("#%13s %12s %10s %6s %6s %5s %10s %9s %9s %8s\n", "", "(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "");
 }
 
 static void print_row(const json_t *row)
 {
-    printf("%14s %12lld %10lld %6s %6s %5lld %10.2f %9.4f %9.4f %8lld\n", text_of(row, "op"), int_of(row, "bytes"), int_of(row, "count"), text_of(row, "dtype"),
-           text_of(row, "redop"), int_of(row, "root"), number_of(row, "latency_s") * 1e6, number_of(row, "algbw_bytes_per_s") * 1e-9,
-           number_of(row, "busbw_bytes_per_s") * 1e-9, int_of(row, "wrong"));
+    printf("%14s %12lld %10lld %6s %6s %5lld %10.2f %9.4f %9.4f %8lld\n", bench_row_text(row, "op"), bench_row_int(row, "bytes"), bench_row_int(row, "count"),
+           bench_row_text(row, "dtype"), bench_row_text(row, "redop"), bench_row_int(row, "root"), bench_row_real(row, "latency_s") * 1e6,
+           bench_row_real(row, "algbw_bytes_per_s") * 1e-9, bench_row_real(row, "busbw_bytes_per_s") * 1e-9, bench_row_int(row, "wrong"));
 }
 
 static void print_sum(const json_t *rows, const char *op)
@@ -100,7 +93,7 @@ static void print_sum(const json_t *rows, const char *op)
     json_array_foreach(rows, i, row)
     {
         if (!is_row_of(row, "size", op)) continue;
-        sum += number_of(row, "busbw_bytes_per_s");
+        sum += bench_row_real(row, "busbw_bytes_per_s");
         n++;
     }
     if (n) printf("# Avg bus bandwidth    : %.5f GB/s (%s)\n", sum / (double)n * 1e-9, op);
@@ -108,10 +101,10 @@ static void print_sum(const json_t *rows, const char *op)
 
 static void print_fit(const json_t *row)
 {
-    const double beta = number_of(row, "beta_s_per_byte"), error = number_of(row, "fit_error_share");
+    const double beta = bench_row_real(row, "beta_s_per_byte"), error = bench_row_real(row, "fit_error_share");
     const json_t *cost = json_object_get(row, "cost");
     const size_t n = json_array_size(cost);
-    printf("# Cost of %-12s : alpha %.2f us at %lld B", text_of(row, "op"), number_of(row, "alpha_s") * 1e6,
+    printf("# Cost of %-12s : alpha %.2f us at %lld B", bench_row_text(row, "op"), bench_row_real(row, "alpha_s") * 1e6,
            (long long)json_integer_value(json_array_get(json_array_get(cost, 0), 0)));
     if (beta > 0) printf(", beta %.4f ns/B (%.4f GB/s) at the largest", beta * 1e9, 1e-9 / beta);
     printf("; %zu point%s", n, n == 1 ? "" : "s");
@@ -124,9 +117,9 @@ static void print_table(const json_t *rows)
     const json_t *row;
     size_t i;
     print_head(json_array_get(rows, 0));
-    json_array_foreach(rows, i, row) if (!strcmp(text_of(row, "kind"), "size")) print_row(row);
+    json_array_foreach(rows, i, row) if (!strcmp(bench_row_text(row, "kind"), "size")) print_row(row);
     for (size_t k = 0; k < RM_COUNT(operations); k++) print_sum(rows, operations[k]);
-    json_array_foreach(rows, i, row) if (!strcmp(text_of(row, "kind"), "fit")) print_fit(row);
+    json_array_foreach(rows, i, row) if (!strcmp(bench_row_text(row, "kind"), "fit")) print_fit(row);
 }
 
 /* ---- storing */
@@ -158,7 +151,7 @@ static rm_status keep_sizes(report *r, const json_t *results, bool oversubscribe
         char key[96];
         json_t *row = json_object_get(result, "row");
         complete(r->o, row, oversubscribed);
-        snprintf(key, sizeof key, "%s n=%lld bytes=%lld", text_of(row, "op"), int_of(row, "ranks"), int_of(row, "bytes"));
+        snprintf(key, sizeof key, "%s n=%lld bytes=%lld", bench_row_text(row, "op"), bench_row_int(row, "ranks"), bench_row_int(row, "bytes"));
         RM_TRY(keep(r, result, key));
     }
     return RM_OK;
@@ -170,7 +163,7 @@ static rm_status keep_fits(report *r)
         char key[96];
         json_t *row = fit_of(r->rows, operations[k]);
         if (!row) continue;
-        snprintf(key, sizeof key, "fit %s n=%lld", operations[k], int_of(row, "ranks"));
+        snprintf(key, sizeof key, "fit %s n=%lld", operations[k], bench_row_int(row, "ranks"));
         json_t *result = json_pack("{s:o}", "row", row);
         const rm_status st = result ? keep(r, result, key) : rm_fail(RM_E_NOMEM, "out of memory for the cost of %s", operations[k]);
         json_decref(result);
@@ -186,9 +179,9 @@ static rm_status verdict(const json_t *rows)
     size_t i;
     json_array_foreach(rows, i, row)
     {
-        if (int_of(row, "wrong") > 0)
-            return rm_fail(RM_E_NUMERIC, "%lld elements were wrong in %s of %lld bytes: this MPI, network or memory corrupts data", int_of(row, "wrong"), text_of(row, "op"),
-                           int_of(row, "bytes"));
+        if (bench_row_int(row, "wrong") > 0)
+            return rm_fail(RM_E_NUMERIC, "%lld elements were wrong in %s of %lld bytes: this MPI, network or memory corrupts data", bench_row_int(row, "wrong"),
+                           bench_row_text(row, "op"), bench_row_int(row, "bytes"));
     }
     return RM_OK;
 }

@@ -1,5 +1,6 @@
 /* bench eval: top-1 and top-5 on every validation image exactly once. */
 #include "bench/commands.h"
+#include "bench/rows.h"
 #include "bench/session.h"
 #include <stdio.h>
 #include <string.h>
@@ -45,10 +46,9 @@ static rm_status eval(const bench_options *o)
     if (!result) return RM_OK;
     json_t *row = json_object_get(result, "row");
     if (bench_table_wanted(o))
-        printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  on %lld images (%lld skipped), %.1f images/s\n", json_number_value(json_object_get(row, "top1")),
-               json_number_value(json_object_get(row, "top5")), json_number_value(json_object_get(row, "loss")),
-               (long long)json_integer_value(json_object_get(row, "images")), (long long)json_integer_value(json_object_get(row, "skipped")),
-               json_number_value(json_object_get(row, "images_per_s")));
+        printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  on %lld images (%lld skipped), %.1f images/s\n", bench_row_real(row, "top1"),
+               bench_row_real(row, "top5"), bench_row_real(row, "loss"), bench_row_int(row, "images"), bench_row_int(row, "skipped"),
+               bench_row_real(row, "images_per_s"));
     rm_status st = bench_store_run(&bench_cmd_eval, o, "eval", result);
     if (st == RM_OK) st = bench_emit_json(&bench_cmd_eval, o, NULL, json_pack("[O]", row));
     json_decref(result);

@@ -1,6 +1,7 @@
 /* bench info: machine, devices, communicators, libraries, data and tools; what is usable, and what is not and why.
  * The JSON object is built first; the table prints it. */
 #include "bench/commands.h"
+#include "bench/rows.h"
 #include "kernels/comm/comm.h"
 #include "model/input/input.h"
 #include "profiler/runinfo.h"
@@ -13,12 +14,6 @@
 #include <unistd.h>
 
 static void set_text(json_t *o, const char *key, const char *text) { json_object_set_new(o, key, text && text[0] ? json_string(text) : json_null()); }
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    return text ? text : "";
-}
-static long long int_of(const json_t *o, const char *key) { return (long long)json_integer_value(json_object_get(o, key)); }
 
 /* ---- machine */
 
@@ -44,11 +39,11 @@ static json_t *machine_json(const json_t *environment)
 {
     json_t *machine = json_object();
     const json_t *hard = json_object_get(environment, "hard"), *soft = json_object_get(environment, "soft");
-    set_text(machine, "processor", text_of(hard, "processor"));
-    set_text(machine, "isa", text_of(hard, "isa"));
-    set_text(machine, "kernel", text_of(soft, "kernel"));
+    set_text(machine, "processor", bench_row_text(hard, "processor"));
+    set_text(machine, "isa", bench_row_text(hard, "isa"));
+    set_text(machine, "kernel", bench_row_text(soft, "kernel"));
     json_object_set_new(machine, "cores_available", json_integer(rm_cores_available()));
-    json_object_set_new(machine, "memory_gib", json_integer((json_int_t)int_of(hard, "memory_gib")));
+    json_object_set_new(machine, "memory_gib", json_integer(bench_row_int(hard, "memory_gib")));
     json_object_set_new(machine, "memory_available_bytes", json_integer((json_int_t)rm_memory_available()));
     topology(machine);
     return machine;
@@ -130,8 +125,8 @@ static json_t *libraries_json(const json_t *devices, const json_t *comms)
     size_t i;
     const unsigned hwloc = hwloc_get_api_version();
     char version[32];
-    json_array_foreach(devices, i, part) if (strcmp(text_of(part, "name"), "cpu") == 0) set_text(list, "compute", text_of(part, "library"));
-    json_array_foreach(comms, i, part) if (strcmp(text_of(part, "name"), "mpi") == 0) set_text(list, "mpi", text_of(part, "library"));
+    json_array_foreach(devices, i, part) if (strcmp(bench_row_text(part, "name"), "cpu") == 0) set_text(list, "compute", bench_row_text(part, "library"));
+    json_array_foreach(comms, i, part) if (strcmp(bench_row_text(part, "name"), "mpi") == 0) set_text(list, "mpi", bench_row_text(part, "library"));
     snprintf(version, sizeof version, "hwloc API %u.%u.%u", hwloc >> 16, hwloc >> 8 & 255, hwloc & 255);
     set_text(list, "topology", version);
     set_text(list, "json", "Jansson " JANSSON_VERSION);
@@ -185,11 +180,11 @@ static json_t *files_json(const bench_options *o)
 
 static void print_machine(const json_t *m)
 {
-    printf("Machine\n  %-10s %s\n", "processor", text_of(m, "processor"));
-    printf("  %-10s %lld usable (packages %lld, cores %lld, hardware threads %lld, NUMA nodes %lld)\n", "cores", int_of(m, "cores_available"),
-           int_of(m, "packages"), int_of(m, "cores"), int_of(m, "hardware_threads"), int_of(m, "numa_nodes"));
-    printf("  %-10s %lld GiB, %.1f GiB available\n", "memory", int_of(m, "memory_gib"), (double)int_of(m, "memory_available_bytes") / 0x1p30);
-    printf("  %-10s %s\n  %-10s %s\n", "vectors", text_of(m, "isa"), "kernel", text_of(m, "kernel"));
+    printf("Machine\n  %-10s %s\n", "processor", bench_row_text(m, "processor"));
+    printf("  %-10s %lld usable (packages %lld, cores %lld, hardware threads %lld, NUMA nodes %lld)\n", "cores", bench_row_int(m, "cores_available"),
+           bench_row_int(m, "packages"), bench_row_int(m, "cores"), bench_row_int(m, "hardware_threads"), bench_row_int(m, "numa_nodes"));
+    printf("  %-10s %lld GiB, %.1f GiB available\n", "memory", bench_row_int(m, "memory_gib"), (double)bench_row_int(m, "memory_available_bytes") / 0x1p30);
+    printf("  %-10s %s\n  %-10s %s\n", "vectors", bench_row_text(m, "isa"), "kernel", bench_row_text(m, "kernel"));
 }
 
 static bool contains(const json_t *list, const char *text)
@@ -215,12 +210,12 @@ static void print_parts(const char *title, const json_t *list)
     json_array_foreach(list, i, part)
     {
         const bool usable = json_is_true(json_object_get(part, "usable"));
-        const char *library = text_of(part, "library");
-        printf("  %-5s %-8s %s", text_of(part, "name"), usable ? "ready" : "missing", text_of(part, "summary"));
-        if (!usable) printf(": %s", text_of(part, "reason"));
+        const char *library = bench_row_text(part, "library");
+        printf("  %-5s %-8s %s", bench_row_text(part, "name"), usable ? "ready" : "missing", bench_row_text(part, "summary"));
+        if (!usable) printf(": %s", bench_row_text(part, "reason"));
         if (usable && library[0] && strcmp(library, "none") != 0) printf(" (%s)", library);
         if (json_array_size(json_object_get(part, "dtypes"))) {
-            printf("\n  %14s %lld threads, %s;", "", int_of(part, "threads"), text_of(part, "hardware"));
+            printf("\n  %14s %lld threads, %s;", "", bench_row_int(part, "threads"), bench_row_text(part, "hardware"));
             print_dtypes(part);
         }
         putchar('\n');
@@ -232,7 +227,7 @@ static void print_all(const json_t *r)
     size_t i;
     const char *key;
     json_t *v;
-    printf("bench %s\n\n", text_of(r, "version"));
+    printf("bench %s\n\n", bench_row_text(r, "version"));
     print_machine(json_object_get(r, "machine"));
     print_parts("Devices (* = emulated, slower than fp32)", json_object_get(r, "devices"));
     print_parts("Communicators", json_object_get(r, "communicators"));
@@ -242,8 +237,8 @@ static void print_all(const json_t *r)
     json_array_foreach(json_object_get(r, "files"), i, v)
     {
         const bool present = json_is_true(json_object_get(v, "present"));
-        printf("  %-10s %-8s %s%s%s\n", text_of(v, "name"), present ? "ready" : "missing", text_of(v, "path"), present || !text_of(v, "path")[0] ? "" : ": ",
-               text_of(v, "reason"));
+        printf("  %-10s %-8s %s%s%s\n", bench_row_text(v, "name"), present ? "ready" : "missing", bench_row_text(v, "path"),
+               present || !bench_row_text(v, "path")[0] ? "" : ": ", bench_row_text(v, "reason"));
     }
 }
 

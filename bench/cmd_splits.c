@@ -1,5 +1,6 @@
 /* bench splits: what a split of the gradients means. Nothing runs. */
 #include "bench/commands.h"
+#include "bench/rows.h"
 #include "bench/session.h"
 #include "model/graph.h"
 #include "model/parallel/split.h"
@@ -53,24 +54,21 @@ static json_t *row_json(const bench_options *o, const char *spec, const split_vi
     return row;
 }
 
-static long long int_of(const json_t *o, const char *key) { return (long long)json_integer_value(json_object_get(o, key)); }
-static const char *text_of(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
-
 static void print_row(const json_t *row)
 {
     const json_t *parts = json_object_get(row, "parts"), *p;
     size_t i;
-    printf("%s: %zu all-reduces of ResNet-%lld's %lld gradients at %lld classes, %.1f MB as fp32\n", text_of(row, "spec"), json_array_size(parts), int_of(row, "depth"),
-           int_of(row, "gradients"), int_of(row, "classes"), (double)int_of(row, "bytes") * 1e-6);
-    if (strcmp(text_of(row, "order"), "forward") == 0)
-        printf("counted in forward order, conv1.weight first; the same in ready order, in which the rows are: %s\n", text_of(row, "ends"));
+    printf("%s: %zu all-reduces of ResNet-%lld's %lld gradients at %lld classes, %.1f MB as fp32\n", bench_row_text(row, "spec"), json_array_size(parts),
+           bench_row_int(row, "depth"), bench_row_int(row, "gradients"), bench_row_int(row, "classes"), (double)bench_row_int(row, "bytes") * 1e-6);
+    if (strcmp(bench_row_text(row, "order"), "forward") == 0)
+        printf("counted in forward order, conv1.weight first; the same in ready order, in which the rows are: %s\n", bench_row_text(row, "ends"));
     printf("%4s  %9s  %9s  %11s  %7s  %-28s  %s\n", "#", "0-based", "gradients", "bytes", "share %", "first", "last");
     json_array_foreach(parts, i, p)
     {
         char range[32];
-        snprintf(range, sizeof range, "%lld..%lld", int_of(p, "first"), int_of(p, "last"));
-        printf("%4zu  %9s  %9lld  %11lld  %7.2f  %-28s  %s\n", i + 1, range, int_of(p, "gradients"), int_of(p, "bytes"), 100 * json_number_value(json_object_get(p, "share")),
-               text_of(p, "first_name"), text_of(p, "last_name"));
+        snprintf(range, sizeof range, "%lld..%lld", bench_row_int(p, "first"), bench_row_int(p, "last"));
+        printf("%4zu  %9s  %9lld  %11lld  %7.2f  %-28s  %s\n", i + 1, range, bench_row_int(p, "gradients"), bench_row_int(p, "bytes"),
+               100 * bench_row_real(p, "share"), bench_row_text(p, "first_name"), bench_row_text(p, "last_name"));
     }
 }
 

@@ -1,4 +1,5 @@
 /* What bench scaling prints: short tables, one under the other, that fit a screen for five Ns. */
+#include "bench/rows.h"
 #include "bench/scaling.h"
 #include <math.h>
 #include <stdio.h>
@@ -16,19 +17,8 @@ static cell cell_of(const json_t *row, const char *key, double scale, const char
 }
 
 static cell ms(const json_t *row, const char *key) { return cell_of(row, key, 1e3, ""); }
-static double number(const json_t *row, const char *key)
-{
-    const json_t *v = json_object_get(row, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
-static const char *word(const json_t *row, const char *key)
-{
-    const char *text = json_string_value(json_object_get(row, key));
-    return text && text[0] ? text : "-";
-}
-
-static long long ranks_of(const json_t *row) { return (long long)json_integer_value(json_object_get(row, "ranks")); }
+static const char *word(const json_t *row, const char *key) { return bench_row_text_or(row, key, "-"); }
+static long long ranks_of(const json_t *row) { return bench_row_int(row, "ranks"); }
 
 /* A line between tables; trouble added on purpose is named over each of them. */
 static void heading(const bench_options *o, const char *text)
@@ -62,7 +52,7 @@ static void print_throughput(const bench_options *o, const json_t *rows, int32_t
     for (size_t i = 0; i < json_array_size(rows); i++) print_row(o, json_array_get(rows, i));
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        if (isnan(number(row, "baseline_images_per_s"))) continue;
+        if (isnan(bench_row_real(row, "baseline_images_per_s"))) continue;
         printf("X(1): %s images/s without collectives, %s with a communicator of one rank\n", cell_of(row, "baseline_images_per_s", 1, "").text,
                cell_of(row, "baseline_self_images_per_s", 1, "").text);
         break;
@@ -75,7 +65,7 @@ static void print_modes(const bench_options *o, const json_t *rows)
     size_t several = 0;
     for (size_t i = 0; i < json_array_size(rows); i++)
         for (size_t m = 1; m < RM_COUNT(names); m++)
-            several += !isnan(number(json_object_get(json_object_get(json_array_get(rows, i), "modes"), names[m]), "images_per_s"));
+            several += !isnan(bench_row_real(json_object_get(json_object_get(json_array_get(rows, i), "modes"), names[m]), "images_per_s"));
     if (!several) return; /* synthetic alone is what the first table shows */
     heading(o, "\nimages/s by input mode");
     printf("%5s  %12s %12s %12s\n", "N", names[0], names[1], names[2]);
@@ -111,11 +101,11 @@ static void print_loss(const bench_options *o, const json_t *rows)
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i), *loss = json_object_get(row, "loss_attribution_s");
         if (!shown(row, "loss_attribution_s")) continue;
-        const double step = number(json_object_get(row, "step_s"), "median");
+        const double step = bench_row_real(json_object_get(row, "step_s"), "median");
         printf("%5lld ", ranks_of(row));
         for (size_t k = 0; k < RM_COUNT(terms); k++) {
             char text[48];
-            snprintf(text, sizeof text, "%.1f %5.1f %%", 1e3 * number(loss, terms[k].key), 100 * number(loss, terms[k].key) / step);
+            snprintf(text, sizeof text, "%.1f %5.1f %%", 1e3 * bench_row_real(loss, terms[k].key), 100 * bench_row_real(loss, terms[k].key) / step);
             printf(" %16s", text);
         }
         printf("  %20s\n", ms(row, "jitter_s").text);
@@ -131,8 +121,9 @@ static void print_communication(const bench_options *o, const json_t *rows)
         const json_t *row = json_array_get(rows, i);
         char interval[48] = "-", split[64];
         if (!shown(row, "comm_s")) continue;
-        if (!isnan(number(row, "comm_cost_s_low"))) snprintf(interval, sizeof interval, "%.1f to %.1f", 1e3 * number(row, "comm_cost_s_low"), 1e3 * number(row, "comm_cost_s_high"));
-        snprintf(split, sizeof split, "%s (%lld)", word(row, "split"), (long long)json_integer_value(json_object_get(row, "buckets")));
+        if (!isnan(bench_row_real(row, "comm_cost_s_low")))
+            snprintf(interval, sizeof interval, "%.1f to %.1f", 1e3 * bench_row_real(row, "comm_cost_s_low"), 1e3 * bench_row_real(row, "comm_cost_s_high"));
+        snprintf(split, sizeof split, "%s (%lld)", word(row, "split"), bench_row_int(row, "buckets"));
         printf("%5lld  %8s %8s %8s %8s %8s %20s %8s %8s  %s\n", ranks_of(row), ms(row, "comm_s").text, cell_of(row, "overlap_geom", 100, " %").text, ms(row, "exposed_comm_s").text,
                ms(row, "blocking_comm_s").text, ms(row, "comm_cost_s").text, interval, ms(json_object_get(row, "isolated_s"), "median").text, cell_of(row, "eta_eff", 100, " %").text, split);
     }
@@ -143,7 +134,7 @@ enum { MOST_RANKS = 8 };
 
 static int by_lateness(const void *a, const void *b)
 {
-    const double x = number(*(json_t *const *)a, "late_s"), y = number(*(json_t *const *)b, "late_s");
+    const double x = bench_row_real(*(json_t *const *)a, "late_s"), y = bench_row_real(*(json_t *const *)b, "late_s");
     return (x < y) - (x > y);
 }
 
@@ -163,8 +154,8 @@ static bool print_verdict(const json_t *row, json_t *const *rank, size_t n)
     for (size_t k = 0; k < n && found < 3; k++) {
         if (!json_is_true(json_object_get(rank[k], "straggler"))) continue;
         if (!found) printf("N=%lld:", ranks_of(row));
-        printf("%s rank %lld on %s is a straggler, %.1f ms late (%.1f to %.1f)", found++ ? ";" : "", (long long)json_integer_value(json_object_get(rank[k], "rank")), word(rank[k], "host"),
-               1e3 * number(rank[k], "late_s"), 1e3 * number(rank[k], "late_s_low"), 1e3 * number(rank[k], "late_s_high"));
+        printf("%s rank %lld on %s is a straggler, %.1f ms late (%.1f to %.1f)", found++ ? ";" : "", bench_row_int(rank[k], "rank"), word(rank[k], "host"),
+               1e3 * bench_row_real(rank[k], "late_s"), 1e3 * bench_row_real(rank[k], "late_s_low"), 1e3 * bench_row_real(rank[k], "late_s_high"));
     }
     if (found) putchar('\n');
     return found > 0;
@@ -194,7 +185,7 @@ static void print_stragglers(const bench_options *o, const json_t *rows)
     const size_t n = sorted(largest, rank, MOST);
     printf("%5s  %5s %-20s %10s %10s %10s\n", "N", "rank", "host", "own ms", "wait ms", "last");
     for (size_t k = 0; k < n && k < MOST_RANKS; k++)
-        printf("%5lld  %5lld %-20s %10s %10s %10s\n", ranks_of(largest), (long long)json_integer_value(json_object_get(rank[k], "rank")), word(rank[k], "host"), ms(rank[k], "own_s").text,
+        printf("%5lld  %5lld %-20s %10s %10s %10s\n", ranks_of(largest), bench_row_int(rank[k], "rank"), word(rank[k], "host"), ms(rank[k], "own_s").text,
                ms(rank[k], "wait_s").text, cell_of(rank[k], "late_share", 100, " %").text);
     if (n > MOST_RANKS) printf("%5s  and %zu more, in --json\n", "", n - MOST_RANKS);
     free(rank);

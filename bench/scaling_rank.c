@@ -4,6 +4,7 @@
 #include "bench/commands.h"
 #include "bench/ghost_run.h"
 #include "bench/inject.h"
+#include "bench/rows.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
 #include "bench/twins.h"
@@ -219,21 +220,21 @@ static rm_status measure_modes(rank_run *r, json_t *root)
     return st;
 }
 
-static const char *text_of(const json_t *o, const char *key, const char *other)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    return text ? text : other;
-}
-
 /* What ran. A ghost has the name of what it acts. */
 static void describe(const rank_run *r, json_t *root)
 {
     const json_t *m = r->ghost.part.measured;
     char device[64];
-    snprintf(device, sizeof device, "%s%s", m ? "ghost of " : "", text_of(m, "device", r->s.info.device));
-    const struct { const char *key, *text; } texts[] = {
-        { "device", device }, { "device_name", text_of(m, "device_name", r->s.info.name) }, { "library", text_of(m, "library", r->s.info.library) },
-        { "dtype", text_of(m, "dtype", rm_dtype_name(r->s.dtype)) }, { "comm_library", rm_comm_library(r->s.comm) }, { "split", split_of(r) },
+    snprintf(device, sizeof device, "%s%s", m ? "ghost of " : "", bench_row_text_or(m, "device", r->s.info.device));
+    const struct {
+        const char *key, *text;
+    } texts[] = {
+        { "device", device },
+        { "device_name", bench_row_text_or(m, "device_name", r->s.info.name) },
+        { "library", bench_row_text_or(m, "library", r->s.info.library) },
+        { "dtype", bench_row_text_or(m, "dtype", rm_dtype_name(r->s.dtype)) },
+        { "comm_library", rm_comm_library(r->s.comm) },
+        { "split", split_of(r) },
         { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" },
     };
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));

@@ -1,5 +1,6 @@
 /* The ranks' side of bench split-sweep. */
 #include "bench/ghost_run.h"
+#include "bench/rows.h"
 #include "bench/split_sweep.h"
 #include "bench/twins.h"
 #include <stdio.h>
@@ -39,18 +40,17 @@ static rm_status engine_new(rank_run *r)
 }
 
 /* ---- what ran */
-static const char *text_of(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
-
 static json_t *about_json(const rank_run *r)
 {
     const rm_device_info *d = &r->s.info;
     const json_t *m = r->ghost.part.measured;
     char ghost_of[64];
-    snprintf(ghost_of, sizeof ghost_of, "ghost of %s", m ? text_of(m, "device") : "");
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "device", m ? ghost_of : d->device, "device_name", m ? text_of(m, "device_name") : d->name, "library",
-                     m ? text_of(m, "library") : d->library, "dtype", m ? text_of(m, "dtype") : rm_dtype_name(r->s.dtype), "comm_library", rm_comm_library(r->s.comm), "wire",
+    snprintf(ghost_of, sizeof ghost_of, "ghost of %s", m ? bench_row_text(m, "device") : "");
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "device", m ? ghost_of : d->device, "device_name",
+                     m ? bench_row_text(m, "device_name") : d->name, "library", m ? bench_row_text(m, "library") : d->library, "dtype",
+                     m ? bench_row_text(m, "dtype") : rm_dtype_name(r->s.dtype), "comm_library", rm_comm_library(r->s.comm), "wire",
                      bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32", "px", r->s.recipe.px, "batch_per_device", r->s.batch, "classes", r->s.classes, "threads",
-                     m ? (int)json_integer_value(json_object_get(m, "threads")) : d->threads);
+                     m ? (int)bench_row_int(m, "threads") : d->threads);
 }
 
 static rm_status measure(rank_run *r, json_t **out)

@@ -1,0 +1,18 @@
+#include "bench/rows.h"
+#include <math.h>
+
+double bench_row_real(const json_t *row, const char *key)
+{
+    const json_t *v = json_object_get(row, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+long long bench_row_int(const json_t *row, const char *key) { return (long long)json_integer_value(json_object_get(row, key)); }
+
+const char *bench_row_text_or(const json_t *row, const char *key, const char *otherwise)
+{
+    const char *text = json_string_value(json_object_get(row, key));
+    return text && text[0] ? text : otherwise;
+}
+
+const char *bench_row_text(const json_t *row, const char *key) { return bench_row_text_or(row, key, ""); }

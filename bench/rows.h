@@ -1,0 +1,11 @@
+/* Rows: reading the JSON rows that commands store and print. A key that is missing or of another type is no error, for rows of other
+ * devices, modes and ranks have other keys. Pure; any thread. */
+#ifndef RM_BENCH_ROWS_H
+#define RM_BENCH_ROWS_H
+#include <jansson.h>
+
+double bench_row_real(const json_t *row, const char *key); /* NaN where there is no number */
+long long bench_row_int(const json_t *row, const char *key); /* 0 where there is no integer */
+const char *bench_row_text(const json_t *row, const char *key); /* the row's own; "" where there is none */
+const char *bench_row_text_or(const json_t *row, const char *key, const char *otherwise); /* also where it is "" */
+#endif
