@@ -1,4 +1,5 @@
 #include "profiler/interval.h"
+#include "base/sort.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,23 +35,12 @@ rm_status rm_intervals_add(rm_intervals *s, uint64_t begin, uint64_t end)
     return RM_OK;
 }
 
-/* Shell's sort with Sedgewick's gaps: in place (qsort() allocates), and quick where few intervals are out of place, as where the lanes
- * of one class were added one after the other. */
-static void sort(rm_interval *at, size_t n)
-{
-    static const size_t gaps[] = { 1073790977, 268460033, 67121153, 16783361, 4197377, 1050113, 262913, 65921, 16577, 4193, 1073, 281, 77, 23, 8, 1 };
-    for (size_t g = 0; g < RM_COUNT(gaps); g++)
-        for (size_t i = gaps[g]; i < n; i++) {
-            const rm_interval v = at[i];
-            size_t j = i;
-            for (; j >= gaps[g] && at[j - gaps[g]].begin > v.begin; j -= gaps[g]) at[j] = at[j - gaps[g]];
-            at[j] = v;
-        }
-}
+static bool begins_before(const void *a, const void *b) { return ((const rm_interval *)a)->begin < ((const rm_interval *)b)->begin; }
 
+/* In place: steps normalise, and must not allocate. Mostly in order, where the lanes of one class were added one after the other. */
 void rm_intervals_normalise(rm_intervals *s)
 {
-    if (s->unsorted) sort(s->at, s->n);
+    if (s->unsorted) rm_sort(s->at, s->n, sizeof *s->at, begins_before);
     s->unsorted = false;
     size_t out = 0;
     for (size_t i = 0; i < s->n; i++) {

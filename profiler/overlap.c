@@ -1,23 +1,12 @@
 #include "profiler/overlap.h"
+#include "base/sort.h"
 #include <string.h>
 
 /* Those that begin together stay in HolisticTraceAnalysis' order: device work first, then as in the file. By now `corr` is that. */
-static bool comes_before(const rm_kineto_span *a, const rm_kineto_span *b)
+static bool comes_before(const void *x, const void *y)
 {
+    const rm_kineto_span *a = x, *b = y;
     return a->begin_ns != b->begin_ns ? a->begin_ns < b->begin_ns : a->launch != b->launch ? b->launch : a->corr < b->corr;
-}
-
-/* Shell's sort, as in interval.c: in place, and quick where little is out of place. */
-static void sort(rm_kineto_span *at, size_t n)
-{
-    static const size_t gaps[] = { 1073790977, 268460033, 67121153, 16783361, 4197377, 1050113, 262913, 65921, 16577, 4193, 1073, 281, 77, 23, 8, 1 };
-    for (size_t g = 0; g < RM_COUNT(gaps); g++)
-        for (size_t i = gaps[g]; i < n; i++) {
-            const rm_kineto_span v = at[i];
-            size_t j = i;
-            for (; j >= gaps[g] && comes_before(&v, &at[j - gaps[g]]); j -= gaps[g]) at[j] = at[j - gaps[g]];
-            at[j] = v;
-        }
 }
 
 /* ---- HolisticTraceAnalysis' merging */
@@ -77,7 +66,7 @@ static rm_status select(rm_kineto *k, const rm_overlap_options *o, int64_t *begi
     if (o->window == RM_OVERLAP_STEPS) keep_in(k, k->step_begin_ns, k->step_end_ns);
     if (!k->n) return rm_fail(RM_E_ARG, "no device work is left in the window");
     for (size_t i = 0; i < k->n; i++) k->span[i].corr = i & 0xffffffffff;
-    sort(k->span, k->n);
+    rm_sort(k->span, k->n, sizeof *k->span, comes_before);
     const merged all = merge(k->span, k->n, ALL_CLASSES);
     *begin_ns = o->window == RM_OVERLAP_STEPS ? k->step_begin_ns : all.first_ns;
     *end_ns = o->window == RM_OVERLAP_STEPS ? k->step_end_ns : all.last_ns;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "base/sort.h"
 #include "base/status.h"
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,6 +225,35 @@ static void the_clock_goes_forward(void **state)
     assert_true(fabs(rm_s(1500000000) - 1.5) < 1e-12);
 }
 
+typedef struct pair {
+    uint32_t key;
+    char rest[28];
+} pair; /* what moves with a key is as much of the element as the key */
+static bool smaller_key(const void *a, const void *b) { return ((const pair *)a)->key < ((const pair *)b)->key; }
+
+static void sorting_orders_and_loses_nothing(void **state)
+{
+    enum { MOST = 3000 };
+    static const size_t sizes[] = { 0, 1, 2, 8, 9, 24, 1000, MOST };
+    rm_rng r = rm_rng_for(7, 0, 0);
+    static pair at[MOST];
+    for (size_t k = 0; k < RM_COUNT(sizes); k++) {
+        uint64_t before = 0, after = 0;
+        for (size_t i = 0; i < sizes[k]; i++) {
+            at[i].key = rm_rng_below(&r, 500); /* some are alike */
+            snprintf(at[i].rest, sizeof at[i].rest, "%u", at[i].key * 3);
+            before += (uint64_t)at[i].key * at[i].key;
+        }
+        rm_sort(at, sizes[k], sizeof *at, smaller_key);
+        for (size_t i = 0; i < sizes[k]; i++) {
+            if (i) assert_true(at[i - 1].key <= at[i].key);
+            assert_int_equal(strtoul(at[i].rest, NULL, 10), at[i].key * 3);
+            after += (uint64_t)at[i].key * at[i].key;
+        }
+        assert_true(before == after);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +268,7 @@ int main(void)
         cmocka_unit_test(below_is_even_and_in_range),
         cmocka_unit_test(the_log_keeps_to_its_verbosity),
         cmocka_unit_test(the_clock_goes_forward),
+        cmocka_unit_test(sorting_orders_and_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
