@@ -10,7 +10,10 @@ enum { RM_ROOF_LEVELS = 4 };
 typedef struct rm_roof_level { char name[16]; uint64_t bytes; double bytes_per_s; } rm_roof_level;
 typedef struct rm_roof { double flops_per_s; rm_roof_level level[RM_ROOF_LEVELS]; int n_level; } rm_roof; /* flops_per_s NaN: not known */
 
-/* bound_s: NaN where no roof is known. limit: "compute", or the level's name. intensity: FLOP a byte; INFINITY without bytes. */
+/* bound_s = max(flops / flops_per_s, bytes / bytes_per_s of the smallest level that holds the bytes, else of the last level). A roof that is
+ * not known bounds nothing. bound_s NaN, limit "": no roof is known, or no work is counted. limit: "compute", or the level's name, which
+ * lives in *r. intensity: FLOP a byte; INFINITY without bytes, NaN without work. A bound is no promise: it takes the operands to be in the
+ * nearest level that could hold them, and every counted operation to be done. */
 typedef struct rm_roof_bound { double bound_s, intensity; const char *limit; } rm_roof_bound;
 rm_roof_bound rm_roof_bound_of(const rm_roof *r, uint64_t flops, uint64_t bytes);
 #endif
