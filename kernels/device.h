@@ -11,12 +11,13 @@
 #define RM_DEVICE_H
 #include "kernels/op.h"
 
-enum { RM_DEVICE_ABI = 1 };
+enum { RM_DEVICE_ABI = 2 };
 typedef struct rm_device rm_device;
 typedef struct rm_buf    rm_buf;    /* untyped bytes, one memory kind */
 typedef struct rm_queue  rm_queue;  /* in-order queue; NULL means the device's compute queue */
 typedef struct rm_mark   rm_mark;   /* a point in a queue: CUDA event, host clock reading */
 typedef struct rm_plan   rm_plan;   /* a prepared op: algorithm, descriptors, layouts */
+struct rm_peaks;                    /* kernels/peaks.h */
 
 typedef enum rm_mem { RM_MEM_DEVICE, RM_MEM_PINNED } rm_mem;
 typedef struct rm_ref { rm_buf *buf; size_t offset; } rm_ref;            /* offset in bytes; buf NULL = absent */
@@ -81,6 +82,8 @@ typedef struct rm_device_ops {
     /* Frozen plans; NULL for devices that never choose. */
     bool      (*choice_at)(const rm_device *d, size_t i, const char **out_key, const char **out_impl);
     rm_status (*choice_force)(rm_device *d, const char *key, const char *impl);
+    /* What it can do at most (kernels/peaks.h). NULL for devices whose speed means nothing. */
+    rm_status (*peaks)(rm_device *d, struct rm_peaks *out);
 } rm_device_ops;
 
 /* ---- finding and opening */

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/peaks.h"
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -253,4 +254,4 @@ const rm_device_ops rm_device_cpu = {
     .mark_new = cpu_mark_new, .mark_free = cpu_mark_free, .mark_set = cpu_mark_set, .mark_wait = cpu_mark_wait,
     .mark_done = cpu_mark_done, .mark_ns = cpu_mark_ns,
     .layout_bytes = cpu_layout_bytes, .plan = cpu_plan_op, .run = cpu_run_plan, .plan_free = cpu_plan_free,
-    .choice_at = cpu_choice_at, .choice_force = cpu_choice_force};
+    .choice_at = cpu_choice_at, .choice_force = cpu_choice_force, .peaks = cpu_peaks};
