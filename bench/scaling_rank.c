@@ -152,14 +152,6 @@ static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
     return RM_OK;
 }
 
-static rm_status gather_hosts(rank_run *r, json_t *root)
-{
-    json_t *hosts;
-    RM_TRY(bench_gather_hosts(r->s.comm, &hosts));
-    if (hosts) json_object_set_new(root, "hosts", hosts);
-    return RM_OK;
-}
-
 /* ---- twins: what the all-reduce costs, on a synthetic batch */
 static rm_status run_twins(rank_run *r, json_t *root)
 {
@@ -238,6 +230,7 @@ static void describe(const rank_run *r, json_t *root)
         { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" },
     };
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));
+    json_object_set_new(root, "hosts", bench_hosts_json(r->s.comm));
     json_object_set_new(root, "ghost", json_boolean(r->acts));
     json_object_set_new(root, "batch", json_integer(r->s.batch));
     json_object_set_new(root, "px", json_integer(r->s.recipe.px));
@@ -284,7 +277,6 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
     RM_TRY_GOTO(st, subject_new(&r), out);
     RM_TRY_GOTO(st, measure_modes(&r, root), out);
     RM_TRY_GOTO(st, run_twins(&r, root), out);
-    RM_TRY_GOTO(st, gather_hosts(&r, root), out);
     describe(&r, root);
     rm_engine_free(&r.e);
     if (o->to_accuracy) RM_TRY_GOTO(st, to_accuracy(&r, root), out);

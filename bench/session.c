@@ -235,21 +235,11 @@ void bench_set_number(json_t *row, const char *key, double v, const char *reason
     else bench_set_null(row, key, reason);
 }
 
-rm_status bench_gather_hosts(rm_comm *comm, json_t **out)
+json_t *bench_hosts_json(const rm_comm *comm)
 {
-    enum { HOST_BYTES = 64 };
-    const size_t size = (size_t)rm_comm_size(comm);
-    char own[HOST_BYTES] = "", *all = calloc(size, HOST_BYTES);
-    *out = NULL;
-    if (!all) return rm_fail(RM_E_NOMEM, "out of memory gathering host names");
-    if (gethostname(own, sizeof own - 1) != 0) own[0] = '\0';
-    rm_status st = rm_comm_host_gather(comm, own, sizeof own, all);
-    if (st == RM_OK && rm_comm_rank(comm) == 0) {
-        *out = json_array();
-        for (size_t k = 0; k < size; k++) json_array_append_new(*out, json_string(all + k * HOST_BYTES));
-    }
-    free(all);
-    return st;
+    json_t *hosts = json_array();
+    for (int k = 0; k < rm_comm_size(comm); k++) json_array_append_new(hosts, json_string(rm_comm_host(comm, k)));
+    return hosts;
 }
 
 enum { MAX_METRICS = 32 };

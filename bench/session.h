@@ -43,8 +43,8 @@ json_t   *bench_time_json(const double *value, size_t n);
 /* row[key] = v, or null with "<key>_reason" where v is NaN or infinite. */
 void      bench_set_number(json_t *row, const char *key, double v, const char *reason);
 void      bench_set_null(json_t *row, const char *key, const char *reason);
-/* Host names in the order of ranks, on rank 0; NULL elsewhere. Collective. New reference. */
-rm_status bench_gather_hosts(rm_comm *comm, json_t **out) RM_CHECKED;
+/* Host names in the order of ranks; new reference. */
+json_t *bench_hosts_json(const rm_comm *comm);
 /* Budget of `step` sums scaled to the median step: shares of the whole, so that the terms add up to it. */
 json_t   *bench_budget_json(const rm_budget *sum, double step_s);
 

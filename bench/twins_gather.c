@@ -158,7 +158,7 @@ static json_t *gradient_bytes(const bench_record *r)
 /* ---- all */
 static rm_status gather_all(const bench_record *r, json_t *root)
 {
-    json_t *off = json_object(), *barrier = json_object(), *splits = json_array(), *hosts = NULL;
+    json_t *off = json_object(), *barrier = json_object(), *splits = json_array();
     rm_status st = json_object_set_new(root, "off", off) | json_object_set_new(root, "barrier", barrier) | json_object_set_new(root, "splits", splits) ? nomem() : RM_OK;
     for (int32_t i = 0; st == RM_OK && i < r->n - 2; i++) {
         json_t *o = json_object();
@@ -168,8 +168,7 @@ static rm_status gather_all(const bench_record *r, json_t *root)
     if (st == RM_OK) st = gather_parts(r, off);
     if (st == RM_OK) st = gather_ready(r, off);
     if (st == RM_OK) st = gather_steps(r, bench_record_barrier(r), barrier);
-    if (st == RM_OK) st = bench_gather_hosts(r->comm, &hosts);
-    if (hosts) json_object_set_new(root, "hosts", hosts);
+    json_object_set_new(root, "hosts", bench_hosts_json(r->comm));
     json_object_set_new(root, "gradient_bytes", gradient_bytes(r));
     json_object_set_new(root, "rounds", json_integer(r->done));
     json_object_set_new(root, "ghost", json_boolean(r->subject->ghost != NULL));

@@ -56,6 +56,7 @@ rm_status rm_comm_open(const char *name, const rm_comm_config *cfg, rm_device *d
     if (ops == &rm_comm_self && rm_world_from_env().size > 1)
         return rm_fail(RM_E_ARG, "--comm self is for one device, and this is one of %d ranks: leave --comm out", rm_world_from_env().size);
     RM_TRY(ops->open(cfg, device, &c));
+    RM_ASSERT(c->host);
     c->ops = ops;
     c->device = device;
     *out_comm = c;
@@ -74,6 +75,13 @@ void rm_comm_abort(rm_comm *c, int exit_code)
 
 int rm_comm_rank(const rm_comm *c) { return c ? c->rank : 0; }
 int rm_comm_size(const rm_comm *c) { return c ? c->size : 1; }
+
+const char *rm_comm_host(const rm_comm *c, int rank)
+{
+    RM_ASSERT(c && rank >= 0 && rank < c->size);
+    return c->host[rank];
+}
+
 const char *rm_comm_library(const rm_comm *c) { return c ? c->ops->library() : ""; }
 
 /* ---- collectives. A NULL communicator is one rank, as for rank and size. */

@@ -20,7 +20,8 @@
 #define RM_COMM_H
 #include "kernels/device.h"
 
-enum { RM_COMM_ABI = 2, RM_COMM_DIGEST_BYTES = 64 };
+enum { RM_COMM_ABI = 3, RM_COMM_DIGEST_BYTES = 64, RM_COMM_HOST_BYTES = 64 };
+typedef char rm_comm_host_name[RM_COMM_HOST_BYTES];
 typedef struct rm_comm rm_comm;
 typedef struct rm_request rm_request;
 typedef enum rm_reduce { RM_SUM, RM_MIN, RM_MAX } rm_reduce;
@@ -48,7 +49,13 @@ typedef struct rm_comm_ops {
     const char *(*library)(void);
     uint64_t  (*cpu_ns)(const rm_comm *c);   /* NULL: no thread of its own */
 } rm_comm_ops;
-struct rm_comm { const rm_comm_ops *ops; rm_device *device; int rank, size; uint64_t calls, bytes, delay_ns; };
+struct rm_comm {
+    const rm_comm_ops *ops;
+    rm_device *device;
+    int rank, size;
+    const rm_comm_host_name *host; /* (size) of every rank, on every rank; open() sets it and close() frees it */
+    uint64_t calls, bytes, delay_ns;
+};
 
 /* name: "auto" (self when this process was not started as a rank of several, else mpi or nccl), "self", "mpi", "nccl".
  * `device` may be NULL for host-only use. Sync, collective. */
@@ -58,6 +65,7 @@ void      rm_comm_close(rm_comm *c);                /* NULL is fine. Local: neve
 void      rm_comm_abort(rm_comm *c, int exit_code);
 int       rm_comm_rank(const rm_comm *c);           /* 0 for NULL */
 int       rm_comm_size(const rm_comm *c);           /* 1 for NULL */
+const char *rm_comm_host(const rm_comm *c, int rank); /* where a rank runs, as that host calls itself; the communicator's own text */
 rm_status rm_comm_barrier(rm_comm *c) RM_CHECKED;
 rm_status rm_comm_broadcast(rm_comm *c, rm_span span, int root) RM_CHECKED;                       /* device memory; sync */
 rm_status rm_comm_host_reduce(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how) RM_CHECKED; /* F64, F32, I32(int32), U8 */
@@ -100,5 +108,6 @@ const char *rm_comm_settings(void);
 const rm_comm_ops *const *rm_comm_list(void);       /* NULL-terminated, in order of "bench info" */
 /* ---- for implementers: every communicator's requests begin with this. */
 struct rm_request { rm_comm *comm; rm_reduce_time time; };
+void rm_comm_own_host(rm_comm_host_name out); /* of this process; never empty */
 extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
 #endif

@@ -28,16 +28,15 @@
 #include <unistd.h>
 
 enum {
-    QUEUE = 512,             /* jobs under way at most: a bucket for each of ResNet-50's 161 gradients and then some */
-    DEPTH = 3,               /* parts of an all-reduce under way at once: one is added up while the next arrives */
-    PART_BYTES = 2 << 20,    /* of one part */
-    COUNT_MAX = 1 << 30,     /* elements of one MPI call: counts are int */
-    EAGER_NS = 20000000,     /* how long a wait that nobody computes beside only yields */
-    MOVED_NS = 50000,       /* a test that took longer has moved bytes: there may be more */
-    NAP_BESIDE_NS = 500000,  /* between tests while the rank computes */
-    NAP_NS = 100000,         /* between tests while it waits */
+    QUEUE = 512, /* jobs under way at most: a bucket for each of ResNet-50's 161 gradients and then some */
+    DEPTH = 3, /* parts of an all-reduce under way at once: one is added up while the next arrives */
+    PART_BYTES = 2 << 20, /* of one part */
+    COUNT_MAX = 1 << 30, /* elements of one MPI call: counts are int */
+    EAGER_NS = 20000000, /* how long a wait that nobody computes beside only yields */
+    MOVED_NS = 50000, /* a test that took longer has moved bytes: there may be more */
+    NAP_BESIDE_NS = 500000, /* between tests while the rank computes */
+    NAP_NS = 100000, /* between tests while it waits */
     SLACK_NS = 10000,
-    HOST_NAME = 64,
     TAG_HERE = 1,
 };
 
@@ -69,8 +68,7 @@ struct mpi_comm {
     uint64_t timeout_ns, part_bytes, started;
     rm_dtype wire;
     bool shared_cores;
-    char host[HOST_NAME];
-    char *hosts;                /* (size) names of HOST_NAME bytes */
+    rm_comm_host_name host, *hosts; /* its own, and (size) of all */
     /* jobs: one producer, the thread consumes */
     pthread_t thread;
     bool running;
@@ -146,7 +144,7 @@ static void name_missing(mpi_comm *m, char *text, size_t size)
     }
     size_t used = (size_t)snprintf(text, size, "%s ", missing > 1 ? "ranks" : "rank");
     for (int r = 0, n = 0; r < m->base.size && n < 4 && used < size; r++)
-        if (!is_here(m, r)) used += (size_t)snprintf(text + used, size - used, "%s%d on %s", n++ ? ", " : "", r, m->hosts + (size_t)r * HOST_NAME);
+        if (!is_here(m, r)) used += (size_t)snprintf(text + used, size - used, "%s%d on %s", n++ ? ", " : "", r, m->hosts[r]);
     if (used < size) snprintf(text + used, size - used, "%s did not arrive: hanging, or cut off", missing > 4 ? " and others" : "");
 }
 
@@ -504,12 +502,12 @@ static rm_status join(mpi_comm *m)
     const size_t n = (size_t)m->base.size;
     RM_TRY(check_world(m));
     m->peer = calloc(n, sizeof *m->peer);
-    m->hosts = calloc(n, HOST_NAME);
+    m->base.host = m->hosts = calloc(n, sizeof *m->hosts);
     if (!m->peer || !m->hosts) return rm_fail(RM_E_NOMEM, "out of memory opening a communicator");
     for (size_t i = 0; i < n; i++) m->peer[i].sent = m->peer[i].heard = MPI_REQUEST_NULL;
     RM_TRY(wait_one(m, MPI_Comm_idup(MPI_COMM_WORLD, &m->comm, &r), &r, &w));
     MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
-    RM_TRY(wait_one(m, MPI_Iallgather(m->host, HOST_NAME, MPI_BYTE, m->hosts, HOST_NAME, MPI_BYTE, m->comm, &r), &r, &w));
+    RM_TRY(wait_one(m, MPI_Iallgather(m->host, sizeof m->host, MPI_BYTE, m->hosts, sizeof m->host, MPI_BYTE, m->comm, &r), &r, &w));
     if (MPI_Op_create(add_bf16, 1, &m->bf16_sum) != MPI_SUCCESS) return rm_fail(RM_E_NOMEM, "MPI could not make an operation");
     m->running = true;
     if (pthread_create(&m->thread, NULL, carry, m) == 0) return RM_OK;
@@ -533,7 +531,7 @@ static rm_status mpi_open(const rm_comm_config *cfg, rm_device *device, rm_comm 
     sem_init(&m->nudge, 0, 0);
     m->shared_cores = mpi_settings_cores_shared(rm_world_from_env());
     atomic_store(&m->waiting, true); /* until the thread runs, nobody computes beside a wait */
-    if (gethostname(m->host, sizeof m->host - 1) != 0) snprintf(m->host, sizeof m->host, "an unnamed host");
+    rm_comm_own_host(m->host);
     rm_status st = begin(m->timeout_ns);
     if (st == RM_OK) st = join(m);
     atomic_store(&m->waiting, false);

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct self_comm { rm_comm base; rm_request request; } self_comm;
+typedef struct self_comm {
+    rm_comm base;
+    rm_request request;
+    rm_comm_host_name host;
+} self_comm;
 
 static rm_status self_available(void) { return RM_OK; }
 
@@ -12,6 +16,8 @@ static rm_status self_open(const rm_comm_config *cfg, rm_device *device, rm_comm
     self_comm *s = calloc(1, sizeof *s);
     if (!s) return rm_fail(RM_E_NOMEM, "out of memory opening a communicator");
     s->base.size = 1;
+    rm_comm_own_host(s->host);
+    s->base.host = &s->host;
     *out_comm = &s->base;
     return RM_OK;
 }

@@ -1,7 +1,9 @@
-/* Who am I among the ranks, by the variables that launchers set; asked before any MPI library is touched. */
+/* Who am I among the ranks, by the variables that launchers set, and where; asked before any MPI library is touched. */
 #include "kernels/comm/comm.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* One launcher's names. `size` is the variable that tells a rank from a shell in an allocation: Slurm sets SLURM_NTASKS and
  * even SLURM_PROCID for batch scripts, but SLURM_STEP_NUM_TASKS only for what srun started. */
@@ -49,4 +51,10 @@ rm_world rm_world_from_env(void)
         return (rm_world) { rank, size, local_rank, local_size };
     }
     return (rm_world) { 0, 1, 0, 1 };
+}
+
+void rm_comm_own_host(rm_comm_host_name out)
+{
+    if (gethostname(out, RM_COMM_HOST_BYTES - 1) != 0 || !out[0]) snprintf(out, RM_COMM_HOST_BYTES, "an unnamed host");
+    out[RM_COMM_HOST_BYTES - 1] = '\0'; /* a longer name may come without an end */
 }

@@ -111,6 +111,15 @@ static rm_status host_values(rm_comm *c, rm_dtype t, uint64_t n)
     return RM_OK;
 }
 
+/* All ranks of a test run here. */
+static rm_status same_hosts(rm_comm *c)
+{
+    char here[256] = "";
+    NEED(gethostname(here, sizeof here - 1) == 0);
+    for (int r = 0; r < c->size; r++) NEED(!strncmp(rm_comm_host(c, r), here, RM_COMM_HOST_BYTES - 1));
+    return RM_OK;
+}
+
 static rm_status mode_sums(rm_comm *c, rm_device *d, json_t *out)
 {
     static const rm_dtype on_device[] = { RM_F32, RM_F64, RM_BF16 }, on_host[] = { RM_F32, RM_F64, RM_I32, RM_U8 };
@@ -119,6 +128,7 @@ static rm_status mode_sums(rm_comm *c, rm_device *d, json_t *out)
         for (size_t t = 0; t < RM_COUNT(on_host); t++) RM_TRY(host_values(c, on_host[t], sizes[s]));
     }
     RM_TRY(rm_comm_barrier(c));
+    RM_TRY(same_hosts(c));
     json_object_set_new(out, "ranks", json_integer(c->size));
     json_object_set_new(out, "library", json_string(rm_comm_library(c)));
     json_object_set_new(out, "settings", json_string(rm_comm_settings()));
