@@ -5,27 +5,24 @@
  * waited for with MPI_Test between short sleeps: every wait has an end, and the core stays with the computation. Measured, a thread in
  * a blocking MPI_Allreduce polls, and takes half the core from back-propagation.
  *
- * MPI allows one MPI_Init and one MPI_Finalize a process: the first communicator begins it, rm_comm_leave() ends it; each
- * communicator is a duplicate of the world's, which itself carries only the last barrier (MPI_THREAD_SERIALIZED is enough). */
+ * Each communicator is a duplicate of the world's, which itself carries only the last barrier (MPI_THREAD_SERIALIZED is enough). */
 #define _GNU_SOURCE
 #include "base/clock.h"
-#include "base/log.h"
 #include "kernels/comm/comm.h"
 #include "kernels/comm/mpi_bf16.h"
+#include "kernels/comm/mpi_peers.h"
+#include "kernels/comm/mpi_process.h"
 #include "kernels/comm/mpi_settings.h"
-#include <malloc.h>
 #include <mpi.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     QUEUE = 512, /* jobs under way at most: a bucket for each of ResNet-50's 161 gradients and then some */
@@ -37,7 +34,6 @@ enum {
     NAP_BESIDE_NS = 500000, /* between tests while the rank computes */
     NAP_NS = 100000, /* between tests while it waits */
     SLACK_NS = 10000,
-    TAG_HERE = 1,
 };
 
 typedef struct mpi_comm mpi_comm;
@@ -57,9 +53,6 @@ typedef struct mpi_request {
 
 /* A part of an all-reduce under way: where it came from, and what travels when that is of another type. */
 typedef struct part { MPI_Request request; void *at; uint16_t *wire; uint64_t count; } part;
-
-/* What ranks tell each other when a wait lasts long: the number of the job they are in. For the line that names who is missing. */
-typedef struct peer { MPI_Request sent, heard; uint64_t mine, said, number; } peer;
 
 struct mpi_comm {
     rm_comm base;
@@ -82,9 +75,7 @@ struct mpi_comm {
     bool failed;
     char why[768];              /* of the last failure; read by the producer after `done` */
     part part[DEPTH];
-    peer *peer;                 /* (size) */
-    uint64_t job_number;
-    bool announced;
+    mpi_peers peers;
     /* the producer's own */
     mpi_request *free;
 };
@@ -93,60 +84,6 @@ struct mpi_comm {
 typedef struct waited { const char *what; uint64_t bytes, number; } waited;
 
 static mpi_comm *mpi_of(rm_comm *c) { return (mpi_comm *)c; }
-
-/* ---- who is there: only once a wait has lasted half the time-out */
-static void announce(mpi_comm *m)
-{
-    if (m->announced || !m->running) return;
-    m->announced = true;
-    for (int r = 0; r < m->base.size; r++) {
-        peer *p = &m->peer[r];
-        int done = 1;
-        if (r == m->base.rank) continue;
-        if (p->sent != MPI_REQUEST_NULL) MPI_Test(&p->sent, &done, MPI_STATUS_IGNORE);
-        p->mine = done ? m->job_number : p->mine;
-        if (done) MPI_Isend(&p->mine, 1, MPI_UINT64_T, r, TAG_HERE, m->comm, &p->sent);
-        if (p->heard == MPI_REQUEST_NULL) MPI_Irecv(&p->said, 1, MPI_UINT64_T, r, TAG_HERE, m->comm, &p->heard);
-    }
-}
-
-/* True when rank r has said that it is in this job too. What it said of earlier ones is read and passed over. */
-static bool is_here(mpi_comm *m, int r)
-{
-    peer *p = &m->peer[r];
-    int done = 1;
-    while (r != m->base.rank && p->number < m->job_number) {
-        if (p->heard == MPI_REQUEST_NULL && MPI_Irecv(&p->said, 1, MPI_UINT64_T, r, TAG_HERE, m->comm, &p->heard) != MPI_SUCCESS) return false;
-        if (MPI_Test(&p->heard, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done) return false;
-        p->number = p->said;
-    }
-    return true;
-}
-
-static void name_missing(mpi_comm *m, char *text, size_t size)
-{
-    const uint64_t until = rm_now_ns() + 300000000u;
-    const struct timespec t = { 0, NAP_NS };
-    int missing = 0;
-    if (!m->running) {
-        snprintf(text, size, "a peer hangs or is lost, which one is unknown");
-        return;
-    }
-    announce(m);
-    do {
-        missing = 0;
-        for (int r = 0; r < m->base.size; r++) missing += !is_here(m, r);
-        nanosleep(&t, NULL);
-    } while (missing && rm_now_ns() < until);
-    if (!missing) {
-        snprintf(text, size, "all ranks are there: the network hangs");
-        return;
-    }
-    size_t used = (size_t)snprintf(text, size, "%s ", missing > 1 ? "ranks" : "rank");
-    for (int r = 0, n = 0; r < m->base.size && n < 4 && used < size; r++)
-        if (!is_here(m, r)) used += (size_t)snprintf(text + used, size - used, "%s%d on %s", n++ ? ", " : "", r, m->hosts[r]);
-    if (used < size) snprintf(text + used, size - used, "%s did not arrive: hanging, or cut off", missing > 4 ? " and others" : "");
-}
 
 /* ---- errors and waiting */
 static rm_status fail_for_good(mpi_comm *m, const char *text)
@@ -169,7 +106,7 @@ static rm_status mpi_failed(mpi_comm *m, int error, const waited *w)
 static rm_status timed_out(mpi_comm *m, const waited *w)
 {
     char missing[320], line[640];
-    name_missing(m, missing, sizeof missing);
+    mpi_peers_missing(&m->peers, missing, sizeof missing);
     snprintf(line, sizeof line, "rank %d on %s waited %.1f s for the %s of %llu bytes (number %llu): %s; --comm-timeout sets how long to wait", m->base.rank,
              m->host, rm_s(m->timeout_ns), w->what, (unsigned long long)w->bytes, (unsigned long long)w->number, missing);
     return fail_for_good(m, line);
@@ -207,7 +144,7 @@ static rm_status wait_one(mpi_comm *m, int error, MPI_Request *request, const wa
         if (done) return RM_OK;
         const uint64_t now = rm_now_ns(), waited_ns = now - begin;
         if (waited_ns > m->timeout_ns) return timed_out(m, w);
-        if (waited_ns > m->timeout_ns / 2) announce(m);
+        if (waited_ns > m->timeout_ns / 2) mpi_peers_announce(&m->peers);
         if (atomic_load_explicit(&m->quit, memory_order_relaxed)) return closing(m);
         nap(m, waited_ns, now - before);
     }
@@ -254,138 +191,13 @@ static rm_status host_address(const rm_span *s, void **out)
     return RM_OK;
 }
 
-/* ---- the library: once a process */
-static struct { pthread_once_t once; char name[96]; } library = { .once = PTHREAD_ONCE_INIT };
-
-/* "Open MPI v4.1.4, package: ..." to "Open MPI 4.1.4"; "MPICH Version:\t4.0.2\n..." to "MPICH 4.0.2". */
-static void read_library(void)
-{
-    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "", name[32] = "", version[32] = "";
-    int n = 0;
-    MPI_Get_library_version(text, &n);
-    if (sscanf(text, "Open MPI v%31[0-9.rca]", version) == 1) snprintf(library.name, sizeof library.name, "Open MPI %s", version);
-    else if (sscanf(text, "%31s Version: %31s", name, version) == 2) snprintf(library.name, sizeof library.name, "%s %s", name, version);
-    else snprintf(library.name, sizeof library.name, "%.*s", (int)strcspn(text, "\n,"), text);
-}
-
-static const char *mpi_library(void)
-{
-    pthread_once(&library.once, read_library);
-    return library.name;
-}
-
-/* MPI_Init, MPI_Finalize and the settings before them belong to the process, whatever communicators there are. */
-static struct { pthread_mutex_t lock; uint64_t timeout_ns; char settings[512]; } process = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-const char *rm_comm_settings(void) { return process.settings; }
-
-/* Non-blocking collectives take a buffer for every call. glibc would give its pages back each time and fault them in again: 8 ms for the
- * sum of 16 MB that takes 3 ms otherwise. Never over what the user set. */
-static void keep_memory(void)
-{
-#ifdef M_TRIM_THRESHOLD
-    if (!getenv("MALLOC_TRIM_THRESHOLD_")) mallopt(M_TRIM_THRESHOLD, 256 << 20);
-    if (!getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, 32 << 20);
-#endif
-}
-
-static rm_status begin_locked(void)
-{
-    int begun = 0, ended = 0, level = 0;
-    MPI_Initialized(&begun);
-    MPI_Finalized(&ended);
-    if (ended) return rm_fail(RM_E_UNSUPPORTED, "MPI has ended in this process and cannot begin again");
-    if (!begun) {
-        keep_memory();
-        mpi_settings_apply(mpi_library(), rm_world_from_env(), process.settings, sizeof process.settings);
-        if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS) return rm_fail(RM_E_PEER, "MPI (%s) could not start", mpi_library());
-    } else MPI_Query_thread(&level);
-    if (level < MPI_THREAD_SERIALIZED) return rm_fail(RM_E_UNSUPPORTED, "this %s was built without threads; use one with MPI_THREAD_SERIALIZED", mpi_library());
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    return RM_OK;
-}
-
-static rm_status begin(uint64_t timeout_ns)
-{
-    pthread_mutex_lock(&process.lock);
-    process.timeout_ns = timeout_ns;
-    const rm_status st = begin_locked();
-    pthread_mutex_unlock(&process.lock);
-    return st;
-}
-
-/* All ranks that end in order meet here, or MPI_Finalize might wait for one that never comes. */
-static bool meet(uint64_t timeout_ns)
-{
-    MPI_Request r;
-    int done = 0;
-    const uint64_t start = rm_now_ns();
-    const struct timespec t = { 0, NAP_NS };
-    if (MPI_Ibarrier(MPI_COMM_WORLD, &r) != MPI_SUCCESS) return false;
-    for (;;) {
-        if (MPI_Test(&r, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return false;
-        if (done || rm_now_ns() - start > timeout_ns) return done;
-        nanosleep(&t, NULL);
-    }
-}
-
-/* The library's own ends may hang: MPI_Finalize of MPICH 4.0 over UCX, when a peer was a moment faster, and MPI_Abort where the
- * launcher is out of reach. Nothing is lost by then, so the process ends without them. */
-enum { END_S = 5 };
-static volatile sig_atomic_t end_code;
-static void end_now(int ignored) { _exit(end_code); }
-static void end_within(unsigned seconds, int exit_code)
-{
-    fflush(NULL);
-    end_code = exit_code;
-    signal(SIGALRM, end_now);
-    alarm(seconds);
-}
-
-void rm_comm_leave(int exit_code)
-{
-    static const int orderly[] = { 0, 7, 130, 143 };
-    int begun = 0, ended = 0, code = exit_code;
-    bool in_order = false;
-    MPI_Initialized(&begun);
-    MPI_Finalized(&ended);
-    if (!begun || ended) return;
-    for (size_t i = 0; i < RM_COUNT(orderly); i++) in_order |= exit_code == orderly[i];
-    if (in_order) {
-        if (meet(process.timeout_ns)) {
-            end_within(END_S, exit_code);
-            MPI_Finalize();
-            alarm(0);
-            return;
-        }
-        rm_error("the peers did not come to the end within %.1f s", rm_s(process.timeout_ns));
-        code = rm_exit_code(RM_E_PEER, 0);
-    }
-    end_within(END_S, code);
-    MPI_Abort(MPI_COMM_WORLD, code);
-}
-
-#ifdef __SANITIZE_ADDRESS__
-/* MPI libraries leave memory behind in plug-ins that they have unloaded, where no suppression can name it. */
-int __lsan_is_turned_off(void);
-int __lsan_is_turned_off(void)
-{
-    int begun = 0;
-    MPI_Initialized(&begun);
-    return begun;
-}
-#endif
-
-static rm_status mpi_available(void) { return RM_OK; }
-
 /* ---- the thread */
 static rm_status run_check(mpi_comm *m, job *j);
 
 static rm_status run_job(mpi_comm *m, job *j)
 {
     if (m->failed) return RM_E_PEER; /* `why` says it already */
-    m->job_number += j->run != run_check; /* which is the only one that the ranks do not do together */
-    m->announced = false;
+    mpi_peers_job(&m->peers, j->run != run_check); /* which is the only one that the ranks do not do together */
     const rm_status st = j->run(m, j);
     if (st != RM_OK) snprintf(m->why, sizeof m->why, "%s", rm_last_error());
     return st;
@@ -440,6 +252,8 @@ static rm_status perform(mpi_comm *m, job *j)
 static uint64_t mpi_cpu_ns(const rm_comm *c) { return atomic_load_explicit(&((const mpi_comm *)c)->cpu_ns, memory_order_relaxed); }
 
 /* ---- opening */
+static rm_status mpi_available(void) { return RM_OK; }
+
 static void free_requests(mpi_comm *m)
 {
     for (mpi_request *r = m->free, *next; r; r = next) {
@@ -470,7 +284,7 @@ static void mpi_close(rm_comm *c)
     if (m->failed) return;
     if (m->bf16_sum != MPI_OP_NULL) MPI_Op_free(&m->bf16_sum);
     for (int i = 0; i < DEPTH; i++) free(m->part[i].wire);
-    free(m->peer);
+    mpi_peers_free(&m->peers);
     free(m->hosts);
     free(m);
 }
@@ -483,7 +297,7 @@ static rm_status check_world(mpi_comm *m)
     return rm_fail(RM_E_UNSUPPORTED,
                    "started as rank %d of %d, but %s, which bench was built with, sees %d ranks: start it with that library's own mpirun, or with "
                    "srun --mpi=pmix or --mpi=pmi2 as the library needs",
-                   w.rank, w.size, mpi_library(), m->base.size);
+                   w.rank, w.size, mpi_process_library(), m->base.size);
 }
 
 static uint64_t part_limit(void)
@@ -499,15 +313,13 @@ static rm_status join(mpi_comm *m)
     MPI_Request r;
     MPI_Comm_rank(MPI_COMM_WORLD, &m->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &m->base.size);
-    const size_t n = (size_t)m->base.size;
     RM_TRY(check_world(m));
-    m->peer = calloc(n, sizeof *m->peer);
-    m->base.host = m->hosts = calloc(n, sizeof *m->hosts);
-    if (!m->peer || !m->hosts) return rm_fail(RM_E_NOMEM, "out of memory opening a communicator");
-    for (size_t i = 0; i < n; i++) m->peer[i].sent = m->peer[i].heard = MPI_REQUEST_NULL;
+    m->base.host = m->hosts = calloc((size_t)m->base.size, sizeof *m->hosts);
+    if (!m->hosts) return rm_fail(RM_E_NOMEM, "out of memory opening a communicator");
     RM_TRY(wait_one(m, MPI_Comm_idup(MPI_COMM_WORLD, &m->comm, &r), &r, &w));
     MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
     RM_TRY(wait_one(m, MPI_Iallgather(m->host, sizeof m->host, MPI_BYTE, m->hosts, sizeof m->host, MPI_BYTE, m->comm, &r), &r, &w));
+    RM_TRY(mpi_peers_new(m->comm, m->base.rank, m->base.size, m->hosts, &m->peers));
     if (MPI_Op_create(add_bf16, 1, &m->bf16_sum) != MPI_SUCCESS) return rm_fail(RM_E_NOMEM, "MPI could not make an operation");
     m->running = true;
     if (pthread_create(&m->thread, NULL, carry, m) == 0) return RM_OK;
@@ -532,7 +344,7 @@ static rm_status mpi_open(const rm_comm_config *cfg, rm_device *device, rm_comm 
     m->shared_cores = mpi_settings_cores_shared(rm_world_from_env());
     atomic_store(&m->waiting, true); /* until the thread runs, nobody computes beside a wait */
     rm_comm_own_host(m->host);
-    rm_status st = begin(m->timeout_ns);
+    rm_status st = mpi_process_begin(m->timeout_ns);
     if (st == RM_OK) st = join(m);
     atomic_store(&m->waiting, false);
     if (st != RM_OK) mpi_close(&m->base);
@@ -540,11 +352,7 @@ static rm_status mpi_open(const rm_comm_config *cfg, rm_device *device, rm_comm 
     return st;
 }
 
-static void mpi_abort(rm_comm *c, int exit_code)
-{
-    end_within(END_S, exit_code);
-    MPI_Abort(MPI_COMM_WORLD, exit_code);
-}
+static void mpi_abort(rm_comm *c, int exit_code) { mpi_process_abort(exit_code); }
 
 /* ---- host collectives: a job each, waited for at once */
 typedef struct host_call {
@@ -769,8 +577,21 @@ static rm_status mpi_reduce_wait(rm_comm *c, rm_request *request, rm_queue *orde
 }
 
 const rm_comm_ops rm_comm_mpi = {
-    .abi = RM_COMM_ABI, .name = "mpi", .summary = "ranks in host memory over MPI", .available = mpi_available, .open = mpi_open, .close = mpi_close,
-    .abort = mpi_abort, .barrier = mpi_barrier, .broadcast = mpi_broadcast, .host_reduce = mpi_host_reduce, .host_gather = mpi_host_gather,
-    .host_broadcast = mpi_host_broadcast, .reduce_start = mpi_reduce_start, .reduce_wait = mpi_reduce_wait, .check = mpi_check, .library = mpi_library,
+    .abi = RM_COMM_ABI,
+    .name = "mpi",
+    .summary = "ranks in host memory over MPI",
+    .available = mpi_available,
+    .open = mpi_open,
+    .close = mpi_close,
+    .abort = mpi_abort,
+    .barrier = mpi_barrier,
+    .broadcast = mpi_broadcast,
+    .host_reduce = mpi_host_reduce,
+    .host_gather = mpi_host_gather,
+    .host_broadcast = mpi_host_broadcast,
+    .reduce_start = mpi_reduce_start,
+    .reduce_wait = mpi_reduce_wait,
+    .check = mpi_check,
+    .library = mpi_process_library,
     .cpu_ns = mpi_cpu_ns,
 };
