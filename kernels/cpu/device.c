@@ -1,24 +1,19 @@
 /* The cpu device's table: opening, memory, queues, marks, planning and running. */
 #define _GNU_SOURCE
-#include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/peaks.h"
+#include "kernels/hostbuf.h"
 #include <omp.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
-
-struct rm_queue { int unused; };    /* everything is done when the call returns */
-struct rm_mark  { _Atomic uint64_t ns; };
 
 static rm_status cpu_available(void) { return RM_OK; }
 
@@ -67,7 +62,7 @@ static void fill_info(cpu_device *d)
     snprintf(i->library, sizeof i->library, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
     snprintf(i->isa, sizeof i->isa, "%s", isa_name(isa));
     i->threads = d->threads;
-    i->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    i->memory_bytes = rm_host_memory_bytes();
     i->dtypes = 1u << RM_F32 | 1u << RM_BF16;
     d->native_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
     d->block = (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core ? 16 : 8;
@@ -133,63 +128,6 @@ static rm_status cpu_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_
     return RM_OK;
 }
 
-static void cpu_release(rm_device *d, rm_buf *buf)
-{
-    free(buf->ptr);
-    free(buf);
-}
-
-static void *cpu_host(rm_buf *buf) { return buf->ptr; }
-static char *ref_at(rm_ref r) { return (char *)r.buf->ptr + r.offset; }
-
-static rm_status cpu_write(rm_device *d, rm_queue *q, rm_ref dst, const void *src, size_t bytes)
-{
-    memcpy(ref_at(dst), src, bytes);
-    return RM_OK;
-}
-static rm_status cpu_read(rm_device *d, rm_queue *q, void *dst, rm_ref src, size_t bytes)
-{
-    memcpy(dst, ref_at(src), bytes);
-    return RM_OK;
-}
-static rm_status cpu_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes)
-{
-    memset(ref_at(dst), byte, bytes);
-    return RM_OK;
-}
-
-/* ---- order and time: the queue is synchronous */
-static rm_status cpu_queue_new(rm_device *d, rm_queue **out_queue)
-{
-    rm_queue *q = calloc(1, sizeof *q);
-    if (!q) return rm_fail(RM_E_NOMEM, "cpu: no memory for a queue");
-    *out_queue = q;
-    return RM_OK;
-}
-static void cpu_queue_free(rm_device *d, rm_queue *q) { free(q); }
-static rm_status cpu_sync(rm_device *d, rm_queue *q) { return RM_OK; }
-
-static rm_status cpu_mark_new(rm_device *d, rm_mark **out_mark)
-{
-    rm_mark *m = calloc(1, sizeof *m);
-    if (!m) return rm_fail(RM_E_NOMEM, "cpu: no memory for a mark");
-    *out_mark = m;
-    return RM_OK;
-}
-static void cpu_mark_free(rm_device *d, rm_mark *m) { free(m); }
-static rm_status cpu_mark_set(rm_device *d, rm_queue *q, rm_mark *m)
-{
-    atomic_store_explicit(&m->ns, rm_now_ns(), memory_order_release);
-    return RM_OK;
-}
-static rm_status cpu_mark_wait(rm_device *d, rm_queue *q, const rm_mark *m) { return RM_OK; }
-static bool cpu_mark_done(const rm_mark *m) { return atomic_load_explicit(&m->ns, memory_order_acquire) != 0; }
-static rm_status cpu_mark_ns(const rm_mark *m, uint64_t *out_ns)
-{
-    *out_ns = atomic_load_explicit(&m->ns, memory_order_acquire);
-    return RM_OK;
-}
-
 /* ---- ops */
 static size_t cpu_layout_bytes(rm_device *d, const rm_tdesc *t) { return cpu_bytes(t); }
 
@@ -239,19 +177,39 @@ static rm_status cpu_plan_op(rm_device *dev, const rm_op *op, rm_plan **out_plan
 static rm_status cpu_run_plan(rm_device *d, rm_queue *q, rm_plan *plan, const rm_args *args)
 {
     void *base[CPU_BASES];
-    for (int i = 0; i < RM_SLOT_COUNT; i++) base[i] = args->t[i].buf ? ref_at(args->t[i]) : NULL;
-    base[CPU_WORKSPACE] = args->workspace.buf ? ref_at(args->workspace) : NULL;
+    for (int i = 0; i < RM_SLOT_COUNT; i++) base[i] = rm_hostbuf_at(args->t[i]);
+    base[CPU_WORKSPACE] = rm_hostbuf_at(args->workspace);
     return cpu_plan_execute((cpu_plan *)plan, base);
 }
 
 static void cpu_plan_free(rm_device *d, rm_plan *plan) { cpu_plan_destroy((cpu_plan *)plan); }
 
-const rm_device_ops rm_device_cpu = {
-    .abi = RM_DEVICE_ABI, .name = "cpu", .summary = "this processor (oneDNN)",
-    .available = cpu_available, .open = cpu_open, .close = cpu_close, .info = cpu_info,
-    .alloc = cpu_alloc, .release = cpu_release, .host = cpu_host, .write = cpu_write, .read = cpu_read, .fill = cpu_fill,
-    .queue_new = cpu_queue_new, .queue_free = cpu_queue_free, .sync = cpu_sync,
-    .mark_new = cpu_mark_new, .mark_free = cpu_mark_free, .mark_set = cpu_mark_set, .mark_wait = cpu_mark_wait,
-    .mark_done = cpu_mark_done, .mark_ns = cpu_mark_ns,
-    .layout_bytes = cpu_layout_bytes, .plan = cpu_plan_op, .run = cpu_run_plan, .plan_free = cpu_plan_free,
-    .choice_at = cpu_choice_at, .choice_force = cpu_choice_force, .peaks = cpu_peaks};
+const rm_device_ops rm_device_cpu = { .abi = RM_DEVICE_ABI,
+                                      .name = "cpu",
+                                      .summary = "this processor (oneDNN)",
+                                      .available = cpu_available,
+                                      .open = cpu_open,
+                                      .close = cpu_close,
+                                      .info = cpu_info,
+                                      .alloc = cpu_alloc,
+                                      .release = rm_hostbuf_release,
+                                      .host = rm_hostbuf_host,
+                                      .write = rm_hostsync_write,
+                                      .read = rm_hostsync_read,
+                                      .fill = rm_hostsync_fill,
+                                      .queue_new = rm_hostsync_queue_new,
+                                      .queue_free = rm_hostsync_queue_free,
+                                      .sync = rm_hostsync_sync,
+                                      .mark_new = rm_hostsync_mark_new,
+                                      .mark_free = rm_hostsync_mark_free,
+                                      .mark_set = rm_hostsync_mark_set,
+                                      .mark_wait = rm_hostsync_mark_wait,
+                                      .mark_done = rm_hostsync_mark_done,
+                                      .mark_ns = rm_hostsync_mark_ns,
+                                      .layout_bytes = cpu_layout_bytes,
+                                      .plan = cpu_plan_op,
+                                      .run = cpu_run_plan,
+                                      .plan_free = cpu_plan_free,
+                                      .choice_at = cpu_choice_at,
+                                      .choice_force = cpu_choice_force,
+                                      .peaks = cpu_peaks };

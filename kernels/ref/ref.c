@@ -1,15 +1,10 @@
 /* The ref device: every float tensor is NCHW doubles whatever the op's data type says, every call is finished when it
  * returns, one queue is as good as another. It says what is right; nobody runs it for speed. */
 #include "kernels/ref/ref.h"
-#include "base/clock.h"
 #include "kernels/hostbuf.h"
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct rm_queue { rm_device *device; };
-struct rm_mark { _Atomic uint64_t ns; };   /* 0: not set */
 
 static ref_kernel *const kernel[RM_OPCODE_COUNT] = {
     [RM_OP_CONV] = ref_conv, [RM_OP_CONV_BWD_DATA] = ref_conv_bwd_data, [RM_OP_CONV_BWD_WEIGHTS] = ref_conv_bwd_weights,
@@ -38,58 +33,6 @@ static void ref_info(const rm_device *d, rm_device_info *out_info)
     *out_info = (rm_device_info){ .device = "ref", .name = "reference loops", .library = "none", .isa = "generic", .threads = 1,
                                   .memory_bytes = rm_host_memory_bytes(), .dtypes = 1u << RM_F32 | 1u << RM_F64,
                                   .native_dtypes = 1u << RM_F64 };
-}
-
-static rm_status ref_write(rm_device *d, rm_queue *q, rm_ref dst, const void *src, size_t bytes)
-{
-    memcpy(rm_hostbuf_at(dst), src, bytes);
-    return RM_OK;
-}
-
-static rm_status ref_read(rm_device *d, rm_queue *q, void *dst, rm_ref src, size_t bytes)
-{
-    memcpy(dst, rm_hostbuf_at(src), bytes);
-    return RM_OK;
-}
-
-static rm_status ref_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes)
-{
-    memset(rm_hostbuf_at(dst), byte, bytes);
-    return RM_OK;
-}
-
-/* ---- order and time */
-static rm_status ref_queue_new(rm_device *d, rm_queue **out_queue)
-{
-    rm_queue *q = malloc(sizeof *q);
-    if (!q) return rm_fail(RM_E_NOMEM, "out of memory making a queue");
-    q->device = d;
-    *out_queue = q;
-    return RM_OK;
-}
-static void ref_queue_free(rm_device *d, rm_queue *q) { free(q); }
-static rm_status ref_sync(rm_device *d, rm_queue *q) { return RM_OK; }
-
-static rm_status ref_mark_new(rm_device *d, rm_mark **out_mark)
-{
-    rm_mark *m = malloc(sizeof *m);
-    if (!m) return rm_fail(RM_E_NOMEM, "out of memory making a mark");
-    atomic_init(&m->ns, 0);
-    *out_mark = m;
-    return RM_OK;
-}
-static void ref_mark_free(rm_device *d, rm_mark *m) { free(m); }
-static rm_status ref_mark_set(rm_device *d, rm_queue *q, rm_mark *m)
-{
-    atomic_store_explicit(&m->ns, rm_now_ns(), memory_order_release);
-    return RM_OK;
-}
-static rm_status ref_mark_wait(rm_device *d, rm_queue *q, const rm_mark *m) { return RM_OK; }
-static bool ref_mark_done(const rm_mark *m) { return atomic_load_explicit(&m->ns, memory_order_acquire) != 0; }
-static rm_status ref_mark_ns(const rm_mark *m, uint64_t *out_ns)
-{
-    *out_ns = atomic_load_explicit(&m->ns, memory_order_acquire);
-    return RM_OK;
 }
 
 /* ---- ops */
@@ -156,12 +99,30 @@ static void ref_plan_free(rm_device *d, rm_plan *plan)
 }
 
 const rm_device_ops rm_device_ref = {
-    .abi = RM_DEVICE_ABI, .name = "ref", .summary = "reference: obvious loops in double precision, slow",
-    .available = ref_available, .open = ref_open, .close = ref_close, .info = ref_info,
-    .alloc = rm_hostbuf_alloc, .release = rm_hostbuf_release, .host = rm_hostbuf_host,
-    .write = ref_write, .read = ref_read, .fill = ref_fill,
-    .queue_new = ref_queue_new, .queue_free = ref_queue_free, .sync = ref_sync,
-    .mark_new = ref_mark_new, .mark_free = ref_mark_free, .mark_set = ref_mark_set, .mark_wait = ref_mark_wait,
-    .mark_done = ref_mark_done, .mark_ns = ref_mark_ns,
-    .layout_bytes = ref_layout_bytes, .plan = ref_plan_op, .run = ref_run, .plan_free = ref_plan_free,
+    .abi = RM_DEVICE_ABI,
+    .name = "ref",
+    .summary = "reference: obvious loops in double precision, slow",
+    .available = ref_available,
+    .open = ref_open,
+    .close = ref_close,
+    .info = ref_info,
+    .alloc = rm_hostbuf_alloc,
+    .release = rm_hostbuf_release,
+    .host = rm_hostbuf_host,
+    .write = rm_hostsync_write,
+    .read = rm_hostsync_read,
+    .fill = rm_hostsync_fill,
+    .queue_new = rm_hostsync_queue_new,
+    .queue_free = rm_hostsync_queue_free,
+    .sync = rm_hostsync_sync,
+    .mark_new = rm_hostsync_mark_new,
+    .mark_free = rm_hostsync_mark_free,
+    .mark_set = rm_hostsync_mark_set,
+    .mark_wait = rm_hostsync_mark_wait,
+    .mark_done = rm_hostsync_mark_done,
+    .mark_ns = rm_hostsync_mark_ns,
+    .layout_bytes = ref_layout_bytes,
+    .plan = ref_plan_op,
+    .run = ref_run,
+    .plan_free = ref_plan_free,
 };
