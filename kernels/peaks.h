@@ -7,8 +7,9 @@
 
 enum { RM_MOST_PEAKS = 24 };
 /* name: "fma fp32", "dot bf16", "gemm fp32", "gemm bf16", "read L2", "read L3", "read memory", "triad memory"; unit: "FLOP/s" or "B/s". value NaN: `why` says
- * why there is none ("this processor has no bf16 dot product"). how: in words, with sizes and threads. */
-typedef struct rm_peak { char name[32], unit[8], how[96], why[96]; double value; } rm_peak;
+ * why there is none ("this processor has no bf16 dot product"). how: in words, with sizes and threads.
+ * disturbed: other work had the cores for more than a hundredth of the best run: the machine can do more. */
+typedef struct rm_peak { char name[32], unit[8], how[128], why[96]; double value; bool disturbed; } rm_peak;
 /* level: caches in ascending order, with the bytes that all threads of the device have of them together, then memory. A level whose
  * bandwidth could not be measured is not there. */
 typedef struct rm_peaks { rm_peak at[RM_MOST_PEAKS]; int n; rm_roof_level level[RM_ROOF_LEVELS]; int n_level; } rm_peaks;

@@ -3,6 +3,7 @@
 #include "kernels/cpu/peaks.h"
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/quiet.h"
 #include "profiler/runinfo.h"
 #include <math.h>
 #include <omp.h>
@@ -17,7 +18,7 @@ enum {
     LEAST_RUNS = 3,
 };
 static const size_t least_memory = 256u << 20, most_memory = (size_t)2 << 30, cache_traffic = 128u << 20; /* bytes; the last: of a thread and run */
-static const uint64_t budget_ns = 180000000, gemm_budget_ns = 250000000;
+static const uint64_t loop_ns = 180000000, gemm_ns = 250000000;
 static const double gemm_s = 0.025; /* of one product, about */
 
 /* ---- a piece of work on all threads */
@@ -54,20 +55,41 @@ static double run(const cpu_device *d, const job *j, uint64_t *out_ns, int *out_
     return sum;
 }
 
-/* The best rate of many runs. */
-static rm_status measure(const cpu_device *d, const job *j, double *out_rate)
+void cpu_peak_keep(cpu_peak_best *best, double amount, uint64_t ns, uint64_t delay_ns)
+{
+    const double rate = ns ? amount / ((double)ns * 1e-9) : 0;
+    if (rate > best->rate) *best = (cpu_peak_best) { .rate = rate, .disturbed = delay_ns > ns / 100 };
+}
+
+bool cpu_peak_enough(const cpu_peak_best *best, int runs, uint64_t from_ns, uint64_t budget_ns)
+{
+    const uint64_t spent = rm_now_ns() - from_ns;
+    return runs >= LEAST_RUNS && spent >= (best->disturbed ? 2 * budget_ns : budget_ns);
+}
+
+static rm_status repeat(const cpu_device *d, const job *j, cpu_quiet *quiet, cpu_peak_best *best)
 {
     const uint64_t from = rm_now_ns();
-    double best = 0;
-    for (int i = 0; i < LEAST_RUNS || rm_now_ns() - from < budget_ns; i++) {
+    for (int i = 0; !cpu_peak_enough(best, i, from, loop_ns); i++) {
         uint64_t ns;
         int n;
+        cpu_quiet_start(quiet);
         const double got = run(d, j, &ns, &n), want = j->expect(j, n);
         if (got != want) return rm_fail(RM_E_NUMERIC, "cpu: the loop that measures %s computes %.17g instead of %.17g", j->what, got, want);
-        if (ns) best = fmax(best, j->amount(j, n) / ((double)ns * 1e-9));
+        cpu_peak_keep(best, j->amount(j, n), ns, cpu_quiet_stop(quiet));
     }
-    *out_rate = best;
     return RM_OK;
+}
+
+static rm_status measure(const cpu_device *d, const job *j, cpu_peak_best *out)
+{
+    cpu_peak_best best = { .rate = 0 };
+    cpu_quiet quiet;
+    cpu_quiet_open(&quiet);
+    const rm_status st = repeat(d, j, &quiet, &best);
+    cpu_quiet_close(&quiet);
+    if (st == RM_OK) *out = best;
+    return st;
 }
 
 /* ---- arithmetic */
@@ -137,15 +159,24 @@ static void level(rm_peaks *p, const char *name, uint64_t bytes, double bytes_pe
     snprintf(l->name, sizeof l->name, "%s", name);
 }
 
+/* Adds a figure; `how` is followed by the threads. */
+static void add(peaks_run *r, const char *name, const char *unit, cpu_peak_best best, const char *how, const char *why)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%s, %d thread%s", how, r->d->threads, r->d->threads == 1 ? "" : "s");
+    rm_peaks_add(r->p, name, unit, best.rate, text, why);
+    r->p->at[r->p->n - 1].disturbed = best.disturbed;
+}
+
 static rm_status fma_fp32(peaks_run *r)
 {
     job j = r->job;
     char how[96];
-    double rate;
+    cpu_peak_best best;
     j.work = fma_work, j.expect = fma_expect, j.amount = fma_amount, j.what = "fma fp32";
-    RM_TRY(measure(r->d, &j, &rate));
-    snprintf(how, sizeof how, "%s, %d chains, %s", j.loops->how, CPU_PEAK_CHAINS, r->threads);
-    rm_peaks_add(r->p, "fma fp32", "FLOP/s", rate, how, NULL);
+    RM_TRY(measure(r->d, &j, &best));
+    snprintf(how, sizeof how, "%s, %d chains", j.loops->how, CPU_PEAK_CHAINS);
+    add(r, "fma fp32", "FLOP/s", best, how, NULL);
     return RM_OK;
 }
 
@@ -153,11 +184,11 @@ static rm_status dot_bf16(peaks_run *r)
 {
     job j = r->job;
     char how[96];
-    double rate = NAN;
+    cpu_peak_best best = { .rate = NAN };
     j.work = dot_work, j.expect = dot_expect, j.amount = dot_amount, j.what = "dot bf16";
-    if (j.dot) RM_TRY(measure(r->d, &j, &rate));
-    snprintf(how, sizeof how, "512-bit dot products of pairs, %d chains, %s", CPU_PEAK_CHAINS, r->threads);
-    rm_peaks_add(r->p, "dot bf16", "FLOP/s", rate, how, "this processor has no bf16 dot product");
+    if (j.dot) RM_TRY(measure(r->d, &j, &best));
+    snprintf(how, sizeof how, "512-bit dot products of pairs, %d chains", CPU_PEAK_CHAINS);
+    add(r, "dot bf16", "FLOP/s", best, how, "this processor has no bf16 dot product");
     return RM_OK;
 }
 
@@ -172,12 +203,12 @@ static rm_status gemm(peaks_run *r, rm_dtype dtype, double about_flops_per_s)
 {
     const int64_t n = gemm_side(about_flops_per_s);
     char name[32], how[96];
-    double rate = NAN;
-    const rm_status st = cpu_peak_gemm(&r->d->base, dtype, n, gemm_budget_ns, &rate);
+    cpu_peak_best best = { .rate = NAN };
+    const rm_status st = cpu_peak_gemm(&r->d->base, dtype, n, gemm_ns, &best);
     if (st != RM_OK && st != RM_E_UNSUPPORTED) return st;
     snprintf(name, sizeof name, "gemm %s", rm_peak_type(dtype));
-    snprintf(how, sizeof how, "oneDNN matrix product, %lld x %lld, %s", (long long)n, (long long)n, r->threads);
-    rm_peaks_add(r->p, name, "FLOP/s", rate, how, st == RM_OK ? NULL : rm_last_error());
+    snprintf(how, sizeof how, "oneDNN matrix product, %lld x %lld", (long long)n, (long long)n);
+    add(r, name, "FLOP/s", best, how, st == RM_OK ? NULL : rm_last_error());
     return RM_OK;
 }
 
@@ -194,7 +225,7 @@ static rm_status arithmetic(peaks_run *r)
 static rm_status read_cache(peaks_run *r, const char *name, size_t cache_bytes, size_t bytes)
 {
     char peak[32], how[96], why[96];
-    double rate = NAN;
+    cpu_peak_best best = { .rate = NAN };
     job j = r->job;
     if (bytes > r->memory) bytes = r->memory;
     j.work = read_work, j.expect = read_expect, j.amount = read_amount, j.what = name;
@@ -202,47 +233,47 @@ static rm_status read_cache(peaks_run *r, const char *name, size_t cache_bytes, 
     const size_t each = share_of(j.floats, r->d->threads) * sizeof(float);
     if (cache_bytes && each) {
         j.passes = cache_traffic / each + 1;
-        RM_TRY(measure(r->d, &j, &rate));
+        RM_TRY(measure(r->d, &j, &best));
     }
     snprintf(peak, sizeof peak, "read %s", name);
-    snprintf(how, sizeof how, "%zu KiB of %zu KiB, %s", bytes >> 10, cache_bytes >> 10, r->threads);
+    snprintf(how, sizeof how, "%zu KiB of %zu KiB", bytes >> 10, cache_bytes >> 10);
     snprintf(why, sizeof why, "this machine shows no %s cache of its own", name);
-    rm_peaks_add(r->p, peak, "B/s", rate, how, why);
-    level(r->p, name, cache_bytes, rate);
+    add(r, peak, "B/s", best, how, why);
+    level(r->p, name, cache_bytes, best.rate);
     return RM_OK;
 }
 
 static rm_status read_memory(peaks_run *r)
 {
+    const size_t caches = r->l3 > r->l2 ? r->l3 : r->l2;
     char how[96];
-    double rate;
+    cpu_peak_best best;
     job j = r->job;
     j.work = read_work, j.expect = read_expect, j.amount = read_amount, j.what = "memory";
     j.floats = r->memory / sizeof(float), j.passes = 1;
-    RM_TRY(measure(r->d, &j, &rate));
-    snprintf(how, sizeof how, "%zu MiB%s, %s", r->memory >> 20,
-             r->memory < 4 * (r->l3 > r->l2 ? r->l3 : r->l2) ? " (caches may serve part: no more is left)" : "", r->threads);
-    rm_peaks_add(r->p, "read memory", "B/s", rate, how, NULL);
+    RM_TRY(measure(r->d, &j, &best));
+    snprintf(how, sizeof how, "%zu MiB%s", r->memory >> 20, r->memory < 4 * caches ? " (few: caches may help)" : "");
+    add(r, "read memory", "B/s", best, how, NULL);
     return RM_OK;
 }
 
 /* STREAM's triad (McCalpin 1995), counting three arrays. Ordinary stores also read what they overwrite, which STREAM does not count. */
 static rm_status triad_memory(peaks_run *r)
 {
+    const size_t each = r->memory / 3 >> 20;
     char how[96];
-    double ordinary, past = NAN;
+    cpu_peak_best ordinary, past = { .rate = NAN };
     job j = r->job;
     j.work = triad_work, j.expect = triad_expect, j.amount = triad_amount, j.what = "triad";
     j.floats = r->memory / sizeof(float);
     RM_TRY(measure(r->d, &j, &ordinary));
     j.past = true;
     if (j.loops->triad_past) RM_TRY(measure(r->d, &j, &past));
-    if (past > ordinary)
-        snprintf(how, sizeof how, "stores past the caches (ordinary ones: %.1f GB/s), 3 x %zu MiB, %s", ordinary * 1e-9, r->memory / 3 >> 20, r->threads);
-    else if (isfinite(past))
-        snprintf(how, sizeof how, "ordinary stores (past the caches: %.1f GB/s), 3 x %zu MiB, %s", past * 1e-9, r->memory / 3 >> 20, r->threads);
-    else snprintf(how, sizeof how, "ordinary stores, 3 x %zu MiB, %s", r->memory / 3 >> 20, r->threads);
-    rm_peaks_add(r->p, "triad memory", "B/s", fmax(ordinary, past), how, NULL);
+    const bool faster = past.rate > ordinary.rate;
+    if (isnan(past.rate)) snprintf(how, sizeof how, "ordinary stores, 3 x %zu MiB", each);
+    else if (faster) snprintf(how, sizeof how, "stores past the caches (ordinary: %.1f GB/s), 3 x %zu MiB", ordinary.rate * 1e-9, each);
+    else snprintf(how, sizeof how, "ordinary stores (past the caches: %.1f GB/s), 3 x %zu MiB", past.rate * 1e-9, each);
+    add(r, "triad memory", "B/s", faster ? past : ordinary, how, NULL);
     return RM_OK;
 }
 
@@ -286,9 +317,7 @@ rm_status cpu_peaks(rm_device *dev, rm_peaks *out)
     cpu_device *d = (cpu_device *)dev;
     const cpu_caches c = cpu_peak_caches();
     rm_peaks p = { .n = 0 };
-    char threads[32];
-    snprintf(threads, sizeof threads, "%d thread%s", d->threads, d->threads == 1 ? "" : "s");
-    peaks_run r = { .d = d, .p = &p, .threads = threads, .l2 = together(c.l2_bytes, c.n_l2, d->threads), .l3 = together(c.l3_bytes, c.n_l3, d->threads) };
+    peaks_run r = { .d = d, .p = &p, .l2 = together(c.l2_bytes, c.n_l2, d->threads), .l3 = together(c.l3_bytes, c.n_l3, d->threads) };
     r.memory = memory_bytes(r.l3 > r.l2 ? r.l3 : r.l2);
     r.job.loops = widest_loops();
     r.job.dot = cpu_peak_dot_bf16();

@@ -31,9 +31,16 @@ cpu_peak_dot *cpu_peak_dot_bf16(void);
 typedef struct cpu_caches { size_t l2_bytes, l3_bytes; int n_l2, n_l3; } cpu_caches;
 cpu_caches cpu_peak_caches(void);
 
-/* Multiplies n x n matrices with oneDNN again and again for `budget_ns`, and gives the best rate. RM_E_UNSUPPORTED with the reason where oneDNN
- * has no fast code for the type; RM_E_NUMERIC. */
-rm_status cpu_peak_gemm(rm_device *cpu, rm_dtype dtype, int64_t n, uint64_t budget_ns, double *out_flops_per_s) RM_CHECKED;
+/* The best of many runs. disturbed: other work had the cores for more than a hundredth of it, so that the machine can do more. */
+typedef struct cpu_peak_best { double rate; bool disturbed; } cpu_peak_best;
+
+/* Multiplies n x n matrices with oneDNN again and again for `budget_ns`, and gives the best rate in FLOP/s. RM_E_UNSUPPORTED with the reason where
+ * oneDNN has no fast code for the type; RM_E_NUMERIC. */
+rm_status cpu_peak_gemm(rm_device *cpu, rm_dtype dtype, int64_t n, uint64_t budget_ns, cpu_peak_best *out) RM_CHECKED;
+/* Keeps the better of two: `amount` of work took ns, of which threads waited for delay_ns. */
+void cpu_peak_keep(cpu_peak_best *best, double amount, uint64_t ns, uint64_t delay_ns);
+/* Is it time to stop after `runs` runs since from_ns? After the budget, or twice of it where no best run was undisturbed; never before three. */
+bool cpu_peak_enough(const cpu_peak_best *best, int runs, uint64_t from_ns, uint64_t budget_ns);
 
 rm_status cpu_peaks(rm_device *d, rm_peaks *out) RM_CHECKED;
 #endif

@@ -2,6 +2,7 @@
 #include "kernels/cpu/peaks.h"
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/quiet.h"
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,22 +88,37 @@ static rm_status check(const gemm *g)
     return RM_OK;
 }
 
-rm_status cpu_peak_gemm(rm_device *cpu, rm_dtype dtype, int64_t n, uint64_t budget_ns, double *out_flops_per_s)
+/* quiet knows the threads that exist: the first product starts them. */
+static rm_status repeat(cpu_device *d, const gemm *g, uint64_t budget_ns, cpu_peak_best *best)
+{
+    const double flops = 2.0 * (double)g->n * (double)g->n * (double)g->n;
+    const uint64_t from = rm_now_ns();
+    cpu_quiet quiet;
+    rm_status st = RM_OK;
+    cpu_quiet_open(&quiet);
+    for (int i = 0; st == RM_OK && !cpu_peak_enough(best, i, from, budget_ns); i++) {
+        uint64_t ns;
+        cpu_quiet_start(&quiet);
+        st = multiply(d, g, &ns);
+        if (st == RM_OK) cpu_peak_keep(best, flops, ns, cpu_quiet_stop(&quiet));
+    }
+    cpu_quiet_close(&quiet);
+    return st;
+}
+
+rm_status cpu_peak_gemm(rm_device *cpu, rm_dtype dtype, int64_t n, uint64_t budget_ns, cpu_peak_best *out)
 {
     cpu_device *d = (cpu_device *)cpu;
     gemm g = { .n = n, .dtype = dtype };
-    uint64_t best = UINT64_MAX, ns;
+    cpu_peak_best best = { .rate = 0 };
+    uint64_t ns;
     rm_status st = RM_OK;
     if (omp_get_max_threads() != d->threads) omp_set_num_threads(d->threads); /* another device may have changed it */
     RM_TRY_GOTO(st, make(d, &g), out);
-    RM_TRY_GOTO(st, multiply(d, &g, &ns), out); /* warms up */
+    RM_TRY_GOTO(st, multiply(d, &g, &ns), out);
     RM_TRY_GOTO(st, check(&g), out);
-    const uint64_t from = rm_now_ns();
-    for (int i = 0; i < 3 || rm_now_ns() - from < budget_ns; i++) {
-        RM_TRY_GOTO(st, multiply(d, &g, &ns), out);
-        if (ns < best) best = ns;
-    }
-    *out_flops_per_s = 2.0 * (double)n * (double)n * (double)n / ((double)best * 1e-9);
+    RM_TRY_GOTO(st, repeat(d, &g, budget_ns, &best), out);
+    *out = best;
 out:
     unmake(&g);
     return st;

@@ -70,6 +70,21 @@ static void dot_loop(void **state)
     assert_true(dot(100, cpu_to_bf16(2)) == CPU_PEAK_DOT_LANES * (8.0 * CPU_PEAK_CHAINS * 100 + CPU_PEAK_CHAINS * (CPU_PEAK_CHAINS - 1) / 2.0));
 }
 
+static void best_runs(void **state)
+{
+    cpu_peak_best b = { .rate = 0 };
+    cpu_peak_keep(&b, 100, 1000000000, 0);
+    assert_true(b.rate == 100 && !b.disturbed);
+    cpu_peak_keep(&b, 90, 1000000000, 500000000); /* slower: nothing changes */
+    assert_true(b.rate == 100 && !b.disturbed);
+    cpu_peak_keep(&b, 110, 1000000000, 10000001);
+    assert_true(b.rate == 110 && b.disturbed);
+    cpu_peak_keep(&b, 120, 1000000000, 10000000);
+    assert_true(b.rate == 120 && !b.disturbed);
+    assert_false(cpu_peak_enough(&b, 2, 0, 1));
+    assert_true(cpu_peak_enough(&b, 3, 0, 1));
+}
+
 static const rm_peak *find(const rm_peaks *p, const char *name)
 {
     for (int i = 0; i < p->n; i++)
@@ -164,22 +179,22 @@ static void caches(void **state)
 static void matrix_product(void **state)
 {
     rm_device *d;
-    double rate = 0;
+    cpu_peak_best best = { .rate = 0 };
     assert_int_equal(rm_device_open("cpu", NULL, &d), RM_OK);
-    assert_int_equal(cpu_peak_gemm(d, RM_F32, 192, 0, &rate), RM_OK);
-    assert_true(rate > 1e6);
-    rate = -1;
-    const rm_status st = cpu_peak_gemm(d, RM_BF16, 192, 0, &rate);
-    assert_true(st == RM_OK ? rate > 1e6 : st == RM_E_UNSUPPORTED && rate == -1);
+    assert_int_equal(cpu_peak_gemm(d, RM_F32, 192, 0, &best), RM_OK);
+    assert_true(best.rate > 1e6);
+    best.rate = -1;
+    const rm_status st = cpu_peak_gemm(d, RM_BF16, 192, 0, &best);
+    assert_true(st == RM_OK ? best.rate > 1e6 : st == RM_E_UNSUPPORTED && best.rate == -1);
     rm_device_close(d);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fma_loops),       cmocka_unit_test(moving_loops), cmocka_unit_test(dot_loop),
-        cmocka_unit_test(figures),         cmocka_unit_test(roof_levels),  cmocka_unit_test(roof_of_types),
-        cmocka_unit_test(devices_without), cmocka_unit_test(caches),       cmocka_unit_test(matrix_product),
+        cmocka_unit_test(fma_loops), cmocka_unit_test(moving_loops),   cmocka_unit_test(dot_loop),      cmocka_unit_test(best_runs),
+        cmocka_unit_test(figures),   cmocka_unit_test(roof_levels),    cmocka_unit_test(roof_of_types), cmocka_unit_test(devices_without),
+        cmocka_unit_test(caches),    cmocka_unit_test(matrix_product),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
