@@ -45,6 +45,7 @@ typedef struct bench_options {
     const char *trace, *trace_steps;
     bool    update_on_arrival;
     bool    no_fuse, no_timers;
+    bool    no_peaks, peaks;         /* layers; info */
     /* splits and how the gradients travel */
     const char *split_order;         /* ready|forward */
     const char *allreduce_dtype;     /* fp32|bf16: on the wire */
@@ -67,7 +68,7 @@ typedef struct bench_options {
     const char *indices; int32_t epoch;
     /* overlap */
     const char *window;              /* all|steps|hta */
-    /* report */
+    /* report, layers */
     const char *out; bool compare;
     /* data */
     const char *source; int32_t limit_train, limit_val;

@@ -1,12 +1,14 @@
 /* bench info: machine, devices, communicators, libraries, data and tools; what is usable, and what is not and why.
  * The JSON object is built first; the table prints it. */
 #include "bench/commands.h"
+#include "bench/layer_table.h"
 #include "bench/rows.h"
 #include "kernels/comm/comm.h"
 #include "model/input/input.h"
 #include "profiler/runinfo.h"
 #include "profiler/store.h"
 #include <hwloc.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,15 +71,23 @@ static json_t *dtypes_json(uint32_t bits)
     return list;
 }
 
-static json_t *device_json(const char *name, const char *summary, int threads)
+static void set_peaks(json_t *part, rm_device *device)
+{
+    rm_peaks peaks;
+    if (rm_device_peaks(device, &peaks) == RM_OK) json_object_set_new(part, "peaks", bench_peaks_json(&peaks));
+    else bench_set_null(part, "peaks", rm_last_error());
+}
+
+static json_t *device_json(const char *name, const char *summary, const bench_options *o)
 {
     rm_device *device = NULL;
-    const rm_device_config config = { .threads = threads };
+    const rm_device_config config = { .threads = o->threads };
     const rm_status status = rm_device_open(name, &config, &device);
     json_t *part = part_json(name, summary, status);
     if (status != RM_OK) return part;
     rm_device_info info;
     rm_device_get_info(device, &info);
+    if (o->peaks) set_peaks(part, device);
     rm_device_close(device);
     set_text(part, "hardware", info.name);
     set_text(part, "library", info.library);
@@ -96,10 +106,10 @@ static json_t *devices_json(const bench_options *o)
     bool cuda = false;
     for (const rm_device_ops *const *d = rm_device_list(); *d; d++) {
         cuda = cuda || strcmp((*d)->name, "cuda") == 0;
-        if (all || strcmp((*d)->name, o->device) == 0) json_array_append_new(list, device_json((*d)->name, (*d)->summary, o->threads));
+        if (all || strcmp((*d)->name, o->device) == 0) json_array_append_new(list, device_json((*d)->name, (*d)->summary, o));
     }
     /* A build without CUDA still says what that means. */
-    if (!cuda && (all || strcmp(o->device, "cuda") == 0)) json_array_append_new(list, device_json("cuda", "NVIDIA GPUs: cuDNN", 0));
+    if (!cuda && (all || strcmp(o->device, "cuda") == 0)) json_array_append_new(list, device_json("cuda", "NVIDIA GPUs: cuDNN", o));
     return list;
 }
 
@@ -222,6 +232,25 @@ static void print_parts(const char *title, const json_t *list)
     }
 }
 
+/* Each with how it was measured, or why there is none. */
+static void print_peaks(const json_t *devices)
+{
+    size_t i, k;
+    const json_t *part, *p;
+    json_array_foreach(devices, i, part)
+    {
+        if (!json_array_size(json_object_get(part, "peaks"))) continue;
+        printf("\nPeaks of %s\n", bench_row_text(part, "name"));
+        json_array_foreach(json_object_get(part, "peaks"), k, p)
+        {
+            const double v = bench_row_real(p, "value");
+            if (isfinite(v)) printf("  %-14s %9.1f G%-6s %s%s\n", bench_row_text(p, "name"), v * 1e-9, bench_row_text(p, "unit"), bench_row_text(p, "how"),
+                                    json_is_true(json_object_get(p, "disturbed")) ? " (too low: other work had the cores)" : "");
+            else printf("  %-14s %9s %-7s %s\n", bench_row_text(p, "name"), "none", "", bench_row_text(p, "why"));
+        }
+    }
+}
+
 static void print_all(const json_t *r)
 {
     size_t i;
@@ -230,6 +259,7 @@ static void print_all(const json_t *r)
     printf("bench %s\n\n", bench_row_text(r, "version"));
     print_machine(json_object_get(r, "machine"));
     print_parts("Devices (* = emulated, slower than fp32)", json_object_get(r, "devices"));
+    print_peaks(json_object_get(r, "devices"));
     print_parts("Communicators", json_object_get(r, "communicators"));
     printf("\nLibraries\n");
     json_object_foreach(json_object_get(r, "libraries"), key, v) if (json_is_string(v)) printf("  %-14s %s\n", key, json_string_value(v));
@@ -262,7 +292,7 @@ static rm_status run_info(const bench_options *o)
     return status != RM_OK ? status : emitted;
 }
 
-static const char *const examples[] = { "bench info", "bench info --device cpu --json", NULL };
+static const char *const examples[] = { "bench info", "bench info --device cpu --peaks", "bench info --device cpu --json", NULL };
 const bench_command bench_cmd_info = {
     .name = "info",
     .summary = "machine, devices, libraries and versions: what is usable, and what is missing and why",

@@ -132,6 +132,9 @@ const bench_option bench_option_rows[] = {
       .commands = RUNS },
     { .name = "no-timers", .kind = BENCH_FLAG, .offset = AT(no_timers), .help = "do not time layers (shows what timing costs)",
       .commands = "scaling train layers" },
+    { .name = "no-peaks", .kind = BENCH_FLAG, .offset = AT(no_peaks), .help = "do not measure the device's peaks (two seconds): no bounds, no MFU",
+      .commands = "layers" },
+    { .name = "peaks", .kind = BENCH_FLAG, .offset = AT(peaks), .help = "measure what each device can do at most: two seconds", .commands = "info" },
     /* ---- one step */
     { .name = "init", .kind = BENCH_STRING, .offset = AT(init), .fallback = "", .fallback_shown = "drawn from --seed", .metavar = "FILE",
       .help = "weights to start from (safetensors, torchvision's names)", .commands = "step" },
@@ -196,7 +199,9 @@ const bench_option bench_option_rows[] = {
     /* ---- report */
     { .name = "out", .kind = BENCH_STRING, .offset = AT(out), .fallback = "report", .metavar = "DIR",
       .help = "folder for index.html, report.md and the figures", .commands = "report" },
-    { .name = "compare", .kind = BENCH_FLAG, .offset = AT(compare), .help = "two stores, system against system", .commands = "report" },
+    { .name = "compare", .kind = BENCH_FLAG, .offset = AT(compare),
+      .help = "report: two stores, system against system; layers: two tables, each a run of the store, a file of --json or a store (its newest table)",
+      .commands = "report layers" },
     /* ---- between the launcher and its ranks */
     { .name = "rank-result", .kind = BENCH_STRING, .offset = AT(rank_result), .fallback = "", .metavar = "FILE",
       .help = "where rank 0 leaves its result for the launcher", .commands = "scaling split-sweep train eval comm", .flags = BENCH_TALK | BENCH_HIDDEN },
@@ -206,6 +211,7 @@ const size_t bench_option_count = RM_COUNT(bench_option_rows);
 const bench_words bench_word_rows[] = {
     { "eval", 1, 1, "CHECKPOINT" },
     { "infer", 2, INT32_MAX, "CHECKPOINT IMAGE..." },
+    { "layers", 0, 2, "[A B]" },
     { "data", 1, 2, "make|check [DIR]" },
     { "kernels", 0, INT32_MAX, "[OP-TEXT...]" },
     { "splits", 1, 2, "show SPEC" },

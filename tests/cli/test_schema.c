@@ -203,12 +203,19 @@ static void layers(void **state)
 {
     json_t *out = checked("layers --device null --px 32 --batch 2 --steps 3 --warmup 0", "layers", 1),
            *row = json_array_get(json_object_get(out, "results"), 0), *layer;
-    double sum = 0;
+    json_int_t sum = 0;
     size_t i;
-    json_array_foreach(json_object_get(row, "layers"), i, layer) sum += json_number_value(json_object_get(layer, "time_s"));
-    const double step = json_number_value(json_object_get(row, "step_s"));
-    assert_true(step > 0 && sum > step * 0.999999 && sum < step * 1.000001);
+    json_array_foreach(json_object_get(row, "layers"), i, layer) sum += json_integer_value(json_object_get(layer, "time_ns"));
+    assert_true(sum > 0 && sum == json_integer_value(json_object_get(row, "wall_ns")));
     json_decref(out);
+    json_decref(checked("layers --device cpu --data synthetic --px 16 --batch 2 --steps 2 --warmup 0", "layers", 1)); /* with peaks */
+}
+
+static void layers_compared(void **state)
+{
+    assert_int_equal(system("'" RM_BENCH "' layers --device null --px 32 --batch 2 --steps 2 -q --store schema_test.db >/dev/null"), 0);
+    assert_int_equal(system("'" RM_BENCH "' layers --device null --px 16 --batch 2 --steps 2 --no-fuse -q --store schema_test.db >/dev/null"), 0);
+    json_decref(checked("layers --compare 1 2", "layers-compare", 1));
 }
 
 static void train(void **state) { json_decref(checked("train --device null --data synthetic --classes 10 --px 32 --batch 2 --steps 4", "train", 1)); }
@@ -271,7 +278,7 @@ static void overlap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(train), cmocka_unit_test(scaling), cmocka_unit_test(scaling_of_ghosts),
+        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(layers_compared), cmocka_unit_test(train), cmocka_unit_test(scaling), cmocka_unit_test(scaling_of_ghosts),
         cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
