@@ -90,17 +90,20 @@ static rm_status plan_net(rm_engine *e, const rm_graph *g, bool training, const 
     return st;
 }
 
+/* What every engine has. */
+static rm_status begin(rm_engine *e, rm_device *d, rm_comm *comm, const rm_engine_config *cfg)
+{
+    *e = (rm_engine) { .device = d, .comm = comm, .cfg = *cfg };
+    return make_graph(e, cfg->batch, cfg->px, &e->graph);
+}
+
 rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out)
 {
     rm_engine *e = out;
-    memset(e, 0, sizeof *e);
-    e->device = d;
-    e->comm = comm;
-    e->cfg = *cfg;
     const rm_recipe *r = cfg->recipe;
     rm_params_config pc = { .decay_bn = r->decay_bn, .decay_bias = r->decay_bias };
     rm_status st = RM_OK;
-    RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
+    RM_TRY_GOTO(st, begin(e, d, comm, cfg), fail);
     RM_TRY_GOTO(st, plan_net(e, &e->graph, true, &pc, &e->net), fail);
     if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
     RM_TRY_GOTO(st, rm_engine_set_split(e, cfg->split, cfg->split_order), fail);
@@ -114,13 +117,9 @@ fail:
 rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out)
 {
     rm_engine *e = out;
-    memset(e, 0, sizeof *e);
-    e->device = d;
-    e->comm = comm;
-    e->cfg = *cfg;
     rm_params_config pc = { 0 };
     rm_status st = RM_OK;
-    RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->graph), fail);
+    RM_TRY_GOTO(st, begin(e, d, comm, cfg), fail);
     RM_TRY_GOTO(st, make_graph(e, cfg->batch, cfg->px, &e->eval_graph), fail);
     RM_TRY_GOTO(st, plan_net(e, &e->graph, false, &pc, &e->eval), fail);
     return RM_OK;
