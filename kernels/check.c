@@ -177,22 +177,39 @@ close_got:
     return st;
 }
 
+/* An op made whole, data for it, and the device that says what is right. */
+typedef struct trial {
+    rm_op op;
+    rm_device *ref;
+    check_case c;
+} trial;
+
+static void trial_close(trial *t)
+{
+    check_case_free(&t->c);
+    rm_device_close(t->ref);
+}
+
+static rm_status trial_open(const rm_op *op, uint64_t seed, trial *out)
+{
+    trial t = { .op = *op };
+    RM_TRY(rm_op_complete(&t.op));
+    RM_TRY(rm_device_open_ops(&rm_device_ref, NULL, &t.ref));
+    const rm_status st = check_case_new(t.ref, &t.op, seed, &t.c);
+    if (st == RM_OK) *out = t;
+    else rm_device_close(t.ref);
+    return st;
+}
+
 rm_status rm_check_op(rm_device *d, const rm_op *op, uint64_t seed, rm_check_result *out)
 {
     rm_check_result r = { .why = "" };
-    rm_op complete = *op;
-    rm_device *ref;
-    check_case c;
-    rm_status st;
-    RM_TRY(rm_op_complete(&complete));
-    RM_TRY(rm_device_open_ops(&rm_device_ref, NULL, &ref));
-    RM_TRY_GOTO(st, check_case_new(ref, &complete, seed, &c), done);
-    describe(&complete, rm_device_name(d), "--check", seed, r.text, r.reproduce);
-    st = check_case_on(d, ref, &c, &r);
-    check_case_free(&c);
+    trial t;
+    RM_TRY(trial_open(op, seed, &t));
+    describe(&t.op, rm_device_name(d), "--check", seed, r.text, r.reproduce);
+    const rm_status st = check_case_on(d, t.ref, &t.c, &r);
+    trial_close(&t);
     if (st == RM_OK) *out = r;
-done:
-    rm_device_close(ref);
     return st;
 }
 
@@ -303,21 +320,14 @@ close_rig:
 rm_status rm_check_grad(rm_device *ref_like, const rm_op *op, uint64_t seed, rm_check_result *out)
 {
     rm_check_result r = { .why = "" };
-    rm_op complete = *op;
-    rm_device *ref;
-    check_case c;
-    rm_status st;
-    RM_TRY(rm_op_complete(&complete));
+    trial t;
     if (!rm_check_has_grad(op->code)) return rm_fail(RM_E_UNSUPPORTED, "%s has no gradient of its own to check", rm_opcode_name(op->code));
-    RM_TRY(rm_device_open_ops(&rm_device_ref, NULL, &ref));
-    RM_TRY_GOTO(st, check_case_new(ref, &complete, seed, &c), done);
-    describe(&complete, "ref", "--grad", seed, r.text, r.reproduce);
-    const check_case exact = for_ref(&c);
-    st = grad_case(ref_like ? ref_like : ref, &exact, seed, &r);
-    check_case_free(&c);
+    RM_TRY(trial_open(op, seed, &t));
+    describe(&t.op, "ref", "--grad", seed, r.text, r.reproduce);
+    const check_case exact = for_ref(&t.c);
+    const rm_status st = grad_case(ref_like ? ref_like : t.ref, &exact, seed, &r);
+    trial_close(&t);
     if (st == RM_OK) *out = r;
-done:
-    rm_device_close(ref);
     return st;
 }
 
@@ -359,24 +369,17 @@ done:
 rm_status rm_time_op(rm_device *d, const rm_op *op, int repeats, rm_time_result *out)
 {
     rm_time_result r = { .n = 0 };
-    rm_op complete = *op;
-    rm_device *ref;
-    check_case c;
+    trial t;
     rig g;
-    rm_status st;
     if (repeats < 1 || repeats > RM_TIME_SAMPLES) return rm_fail(RM_E_ARG, "repeats must be in 1..%d", RM_TIME_SAMPLES);
-    RM_TRY(rm_op_complete(&complete));
-    RM_TRY(rm_device_open_ops(&rm_device_ref, NULL, &ref));
-    RM_TRY_GOTO(st, check_case_new(ref, &complete, 1, &c), done);
-    describe(&complete, rm_device_name(d), "--perf", 1, r.text, r.reproduce);
-    st = rig_open(d, &c, &g);
+    RM_TRY(trial_open(op, 1, &t));
+    describe(&t.op, rm_device_name(d), "--perf", 1, r.text, r.reproduce);
+    rm_status st = rig_open(d, &t.c, &g);
     if (st == RM_OK) {
         st = time_run(&g.main, (uint32_t)repeats, &r);
         rig_close(&g);
     }
-    check_case_free(&c);
+    trial_close(&t);
     if (st == RM_OK) *out = r;
-done:
-    rm_device_close(ref);
     return st;
 }
