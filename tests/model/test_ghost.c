@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MS = 1000000, TRIES = 60 };
@@ -35,83 +36,99 @@ static rm_ghost_plan plan_of(rm_ghost_event *event)
     return (rm_ghost_plan){ 5 * MS, 20 * MS, 2 * MS, event, (uint32_t)graph.n_param };
 }
 
+/* A ghost of that plan, and what it needs while it lives. */
+typedef struct acted {
+    rm_ghost_event event[200];
+    rm_ghost_plan plan;
+    rm_ghost g;
+} acted;
+static acted *act(const char *split, double share)
+{
+    acted *a = calloc(1, sizeof *a);
+    assert_non_null(a);
+    a->plan = plan_of(a->event);
+    assert_int_equal(rm_ghost_new(comm, device, &graph, &a->plan, share, split, RM_SPLIT_READY, &a->g), RM_OK);
+    return a;
+}
+
+static void end(acted *a)
+{
+    rm_ghost_free(&a->g);
+    free(a);
+}
+
 static uint64_t all_of(const rm_budget *b) { return b->compute_ns + b->exposed_comm_ns + b->exposed_copy_ns + b->input_ns + b->host_ns + b->idle_ns; }
 
 /* A busy machine may delay any one step, but not each of many; what 161 sleeps are late by does not add up. */
 static void takes_the_time_of_its_plan(void **state)
 {
-    rm_ghost_event event[200];
-    const rm_ghost_plan plan = plan_of(event);
-    rm_ghost g;
+    acted *a = act("single", 1);
     rm_step s;
     uint64_t least = UINT64_MAX;
-    assert_int_equal(rm_ghost_new(comm, device, &graph, &plan, 1, "single", RM_SPLIT_READY, &g), RM_OK);
-    g.mode = RM_REDUCE_OFF;
+    a->g.mode = RM_REDUCE_OFF;
     for (int i = 0; i < TRIES && least > 28 * MS; i++) {
-        assert_int_equal(rm_ghost_step(&g, &s), RM_OK);
+        assert_int_equal(rm_ghost_step(&a->g, &s), RM_OK);
         assert_true(s.step_ns >= 27 * MS && s.forward_end_ns - s.begin_ns >= 5 * MS && s.backward_end_ns - s.begin_ns >= 25 * MS);
         assert_true(s.budget.window_ns == s.step_ns && all_of(&s.budget) == s.step_ns && s.budget.comm_ns == 0 && s.blocking_ns == 0);
         assert_true(s.budget.compute_ns > s.step_ns / 2);
         least = s.step_ns < least ? s.step_ns : least;
     }
     if (least > 28 * MS) fail_msg("the fastest of %d steps of 27 ms took %.2f ms", TRIES, (double)least / MS);
-    rm_ghost_free(&g);
+    end(a);
 }
 
 static void starts_buckets_when_they_are_ready(void **state)
 {
-    rm_ghost_event event[200];
-    const rm_ghost_plan plan = plan_of(event);
-    rm_ghost g;
+    acted *a = act("9,99", 1);
+    rm_ghost *g = &a->g;
     rm_step s;
-    assert_int_equal(rm_ghost_new(comm, device, &graph, &plan, 1, "9,99", RM_SPLIT_READY, &g), RM_OK);
-    assert_int_equal(rm_ghost_step(&g, &s), RM_OK);
-    assert_int_equal(g.buckets.n, 3);
+    assert_int_equal(rm_ghost_step(g, &s), RM_OK);
+    assert_int_equal(g->buckets.n, 3);
     for (uint32_t i = 0; i < 3; i++) {
-        const rm_bucket *b = &g.buckets.at[i];
-        assert_true(b->ready_ns >= s.begin_ns + plan.forward_ns + event[b->last].at_ns && b->ready_ns <= s.begin_ns + s.step_ns);
+        const rm_bucket *b = &g->buckets.at[i];
+        assert_true(b->ready_ns >= s.begin_ns + a->plan.forward_ns + a->event[b->last].at_ns && b->ready_ns <= s.begin_ns + s.step_ns);
     }
-    assert_true(g.buckets.at[0].ready_ns < g.buckets.at[1].ready_ns && g.buckets.at[1].ready_ns < s.backward_end_ns);
-    g.mode = RM_REDUCE_AFTER;
-    assert_int_equal(rm_ghost_step(&g, &s), RM_OK);
-    assert_true(g.buckets.at[0].ready_ns >= s.backward_end_ns);
-    assert_int_equal(rm_ghost_set_split(&g, "7,3", RM_SPLIT_READY), RM_E_ARG);
-    assert_int_equal(g.buckets.n, 3); /* the old one stays */
-    assert_int_equal(rm_ghost_set_split(&g, "per-layer", RM_SPLIT_READY), RM_OK);
-    assert_int_equal(g.buckets.n, 161);
-    rm_ghost_free(&g);
+    assert_true(g->buckets.at[0].ready_ns < g->buckets.at[1].ready_ns && g->buckets.at[1].ready_ns < s.backward_end_ns);
+    g->mode = RM_REDUCE_AFTER;
+    assert_int_equal(rm_ghost_step(g, &s), RM_OK);
+    assert_true(g->buckets.at[0].ready_ns >= s.backward_end_ns);
+    assert_int_equal(rm_ghost_set_split(g, "7,3", RM_SPLIT_READY), RM_E_ARG);
+    assert_int_equal(g->buckets.n, 3); /* the old one stays */
+    assert_int_equal(rm_ghost_set_split(g, "per-layer", RM_SPLIT_READY), RM_OK);
+    assert_int_equal(g->buckets.n, 161);
+    end(a);
 }
 
+/* Only what is slept counts, and who wakes late sleeps less afterwards: here too one step of many will do. */
 static void injections_lengthen_their_own_term(void **state)
 {
-    rm_ghost_event event[200];
-    const rm_ghost_plan plan = plan_of(event);
-    rm_ghost g;
+    acted *a = act("single", 1);
     rm_step s;
-    assert_int_equal(rm_ghost_new(comm, device, &graph, &plan, 1, "single", RM_SPLIT_READY, &g), RM_OK);
-    g.inject = (rm_inject){ .input_ns = 6 * MS, .compute_ns = 7 * MS };
-    assert_int_equal(rm_ghost_step(&g, &s), RM_OK);
-    assert_true(s.step_ns >= 40 * MS && s.budget.input_ns >= 6 * MS - MS / 5 && s.budget.compute_ns >= 20 * MS);
-    rm_ghost_free(&g);
+    bool as_asked = false;
+    a->g.inject = (rm_inject) { .input_ns = 6 * MS, .compute_ns = 7 * MS };
+    for (int i = 0; i < TRIES && !as_asked; i++) {
+        assert_int_equal(rm_ghost_step(&a->g, &s), RM_OK);
+        assert_true(s.step_ns >= 40 * MS);
+        as_asked = s.budget.input_ns >= 6 * MS - MS / 5 && s.budget.input_ns < 7 * MS && s.budget.compute_ns >= 30 * MS;
+    }
+    assert_true(as_asked);
+    end(a);
 }
 
 /* Ends of a split are those of the real gradients, whatever share of them travels. */
 static void a_share_of_the_bytes(void **state)
 {
-    rm_ghost_event event[200];
-    const rm_ghost_plan plan = plan_of(event);
-    rm_ghost whole, part;
-    assert_int_equal(rm_ghost_new(comm, device, &graph, &plan, 1, "equal:4", RM_SPLIT_READY, &whole), RM_OK);
-    assert_int_equal(rm_ghost_new(comm, device, &graph, &plan, 0.25, "equal:4", RM_SPLIT_READY, &part), RM_OK);
+    acted *whole = act("equal:4", 1), *part = act("equal:4", 0.25);
     assert_true(rm_ghost_bytes(&graph, 1) == rm_graph_params(&graph) * 4);
     for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(whole.buckets.at[i].last, part.buckets.at[i].last);
-        assert_true(part.buckets.at[i].bytes * 4 > whole.buckets.at[i].bytes * 0.999 && part.buckets.at[i].bytes * 4 < whole.buckets.at[i].bytes * 1.001);
+        assert_int_equal(whole->g.buckets.at[i].last, part->g.buckets.at[i].last);
+        assert_true(part->g.buckets.at[i].bytes * 4 > whole->g.buckets.at[i].bytes * 0.999 &&
+                    part->g.buckets.at[i].bytes * 4 < whole->g.buckets.at[i].bytes * 1.001);
     }
-    assert_int_equal(rm_ghost_set_split(&part, "per-layer", RM_SPLIT_READY), RM_OK);
-    for (uint32_t i = 0; i < part.buckets.n; i++) assert_true(part.buckets.at[i].bytes >= 4);
-    rm_ghost_free(&whole);
-    rm_ghost_free(&part);
+    assert_int_equal(rm_ghost_set_split(&part->g, "per-layer", RM_SPLIT_READY), RM_OK);
+    for (uint32_t i = 0; i < part->g.buckets.n; i++) assert_true(part->g.buckets.at[i].bytes >= 4);
+    end(whole);
+    end(part);
 }
 
 /* ---- plans */
