@@ -105,6 +105,11 @@ void rp_table_begin(rp_doc *d, rp_kind kind, const rp_column *column, size_t n, 
     }
 }
 
+void rp_live(rp_doc *d)
+{
+    if (!d->failed && d->n) d->block[d->n - 1].live = true;
+}
+
 static rp_table *open_table(rp_doc *d)
 {
     rp_block *b = d->n ? &d->block[d->n - 1] : NULL;

@@ -23,6 +23,7 @@ typedef struct rp_block {
     char *text;       /* heading, text, caption, command, summary of the fold */
     char *file, *alt; /* figure: name in the folder, and what it shows for those who cannot see it */
     rp_table table;   /* tiles: three columns: label, value, remark */
+    bool live;        /* the page's script sorts the table or zooms the figure (a timeline of our own) */
 } rp_block;
 
 typedef struct rp_doc { char *title; rp_block *block; size_t n, room; bool failed; } rp_doc;
@@ -39,6 +40,8 @@ void rp_fold_end(rp_doc *d);
 void rp_table_begin(rp_doc *d, rp_kind kind, const rp_column *column, size_t n, const char *fmt, ...) RM_PRINTF(5, 6);
 void rp_row(rp_doc *d, rp_style style);
 void rp_cell(rp_doc *d, const char *fmt, ...) RM_PRINTF(2, 3);
+/* The last block, a table or a timeline, answers to the reader: a table's rows sort by any column, so none of them may be a sum of the others. */
+void rp_live(rp_doc *d);
 /* Moves the blocks of `from` to the end of `d`. */
 void rp_doc_append(rp_doc *d, rp_doc *from);
 void rp_doc_free(rp_doc *d);

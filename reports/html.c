@@ -1,5 +1,6 @@
-/* The report as one self-contained page: inline style, inline figures, no script, no network. */
+/* The report as one self-contained page: inline style and figures, at most one script (ours, for what is live), no network. */
 #include "reports/doc.h"
+#include "base/sha256.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,10 @@ static const char style[] =
     ".tile{border:1px solid var(--line);border-radius:6px;padding:12px 14px}\n"
     ".tile b{display:block;font-size:1.5rem;line-height:1.3;font-weight:650}\n"
     ".tile span{display:block;color:var(--soft);font-size:.85rem}\n"
+    ".sortable th button{all:unset;cursor:pointer;display:block;width:100%}.sortable th button:focus-visible{outline:2px solid var(--blue)}\n"
+    ".sortable th button::after{content:'\\00a0↕';color:#aeb6bf}th[aria-sort=ascending] button::after{content:'\\00a0↑'}th[aria-sort=descending] button::after{content:'\\00a0↓'}\n"
+    "th[aria-sort] button::after{color:var(--blue)!important}\n"
+    ".live{overflow-x:auto}.live>svg{display:block;width:100%;height:auto;min-width:720px}\n"
     "figure{margin:1.1em 0}\n"
     "figcaption,.cap{color:var(--soft);font-size:.88rem}\n"
     ".cap{margin:1.2em 0 -.5em}\n"
@@ -84,7 +89,8 @@ static void table(rm_strbuf *out, const rp_block *b)
 {
     const rp_table *t = &b->table;
     if (b->text[0]) element(out, "<p class=\"cap\">", b->text, "</p>\n"); /* outside: a caption would scroll away with a wide table */
-    element(out, "<div class=\"scroll\" tabindex=\"0\"><table aria-label=\"", b->text, "\">\n<thead><tr>");
+    element(out, b->live ? "<div class=\"scroll\" tabindex=\"0\"><table class=\"sortable\" aria-label=\"" : "<div class=\"scroll\" tabindex=\"0\"><table aria-label=\"", b->text,
+            "\">\n<thead><tr>");
     for (size_t c = 0; c < t->columns; c++)
         element(out, t->column[c].number ? "<th scope=\"col\" class=\"n\">" : "<th scope=\"col\">", t->column[c].title, "</th>");
     rm_str_add(out, "</tr></thead>\n<tbody>\n");
@@ -153,12 +159,27 @@ static void add_svg(rm_strbuf *out, const char *svg, size_t number)
     }
 }
 
+/* A figure of our own has no names to tell apart, and its script is in the page already. */
+static void add_live_svg(rm_strbuf *out, const char *svg)
+{
+    const char *script = strstr(svg, "<script"), *after = script ? strstr(script, "</script>") : NULL;
+    if (!after) rm_str_add(out, svg);
+    else {
+        rm_str_add_n(out, svg, (size_t)(script - svg));
+        rm_str_add(out, after + strlen("</script>"));
+    }
+}
+
 static void figure(rm_strbuf *out, const rp_block *b, const char *dir, size_t number)
 {
     char *text = slurp(dir, b->file);
     const char *svg = text ? strstr(text, "<svg") : NULL;
     rm_str_add(out, "<figure>");
-    if (svg) {
+    if (svg && b->live) {
+        rm_str_add(out, "<div class=\"live\">");
+        add_live_svg(out, svg);
+        rm_str_add(out, "</div>");
+    } else if (svg) {
         element(out, "<div class=\"scroll\" tabindex=\"0\" role=\"img\" aria-label=\"", b->alt, "\">");
         add_svg(out, svg, number);
         rm_str_add(out, "</div>");
@@ -185,14 +206,64 @@ static void block(rm_strbuf *out, const rp_block *b, const char *dir, size_t num
     }
 }
 
+extern const struct rm_embedded { const char *name, *text; } scripts_embedded[];
+
+/* The hash of a text as a content security policy names it: base64 of its SHA-256. */
+static void add_hash(rm_strbuf *out, const char *text)
+{
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    rm_sha256 s;
+    char hex[65];
+    unsigned byte[33] = { 0 };
+    rm_sha256_begin(&s);
+    rm_sha256_add(&s, text, strlen(text));
+    rm_sha256_end(&s, hex);
+    for (int i = 0; i < 32; i++) sscanf(hex + 2 * i, "%2x", &byte[i]);
+    rm_str_add(out, "'sha256-");
+    for (int i = 0; i < 33; i += 3) {
+        unsigned bits = byte[i] << 16 | byte[i + 1] << 8 | byte[i + 2];
+        for (int k = 18; k >= 0 && !(i == 30 && k == 0); k -= 6) rm_str_add_n(out, &digit[bits >> k & 63], 1);
+    }
+    rm_str_add(out, "='");
+}
+
+/* What is live in this document: the text of the page's only script, "" when nothing is. */
+static void add_scripts(rm_strbuf *out, const rp_doc *d)
+{
+    bool any = false;
+    for (size_t i = 0; i < d->n; i++) any |= d->block[i].live;
+    for (size_t i = 0; any && scripts_embedded[i].name; i++) rm_str_add(out, scripts_embedded[i].text);
+}
+
+/* The browser itself sees to it that nothing is fetched and that no script runs but ours, whatever a name in a store holds. */
+static void add_policy(rm_strbuf *out, const char *script)
+{
+    rm_str_add(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src ");
+    if (*script) add_hash(out, script);
+    else rm_str_add(out, "'none'");
+    rm_str_add(out, "\">\n");
+}
+
 rm_status rp_html(const rp_doc *d, const char *figure_dir, rm_strbuf *out)
 {
-    rm_str_add(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light\">\n");
+    rm_strbuf scripts = { 0 };
+    add_scripts(&scripts, d);
+    const char *script = scripts.text ? scripts.text : "";
+    rm_str_add(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    add_policy(out, script);
+    rm_str_add(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light\">\n");
     element(out, "<title>", d->title ? d->title : "", "</title>\n<style>\n");
     rm_str_add(out, style);
     element(out, "</style>\n</head>\n<body>\n<main>\n<h1>", d->title ? d->title : "", "</h1>\n");
     for (size_t i = 0; i < d->n; i++) block(out, &d->block[i], figure_dir, i);
-    rm_str_add(out, "</main>\n</body>\n</html>\n");
-    return d->failed || out->failed ? rm_fail(RM_E_NOMEM, "out of memory for the report") : RM_OK;
+    rm_str_add(out, "</main>\n");
+    if (*script) {
+        rm_str_add(out, "<script>");
+        rm_str_add(out, script);
+        rm_str_add(out, "</script>\n");
+    }
+    rm_str_add(out, "</body>\n</html>\n");
+    bool failed = d->failed || out->failed || scripts.failed;
+    rm_str_free(&scripts);
+    return failed ? rm_fail(RM_E_NOMEM, "out of memory for the report") : RM_OK;
 }

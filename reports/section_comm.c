@@ -103,6 +103,7 @@ static void curve_table(rp_doc *d, const rp_curve *c, bool fold)
     size_t n = 0;
     if (fold) rp_fold(d, "%s: %zu sizes", c->title, c->n);
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "%s", c->title);
+    rp_live(d);
     for (size_t i = 0; i < c->n; i++) {
         const rp_result *r = c->point[i];
         const char *type = rp_string(r->row, "dtype"), *redop = rp_string(r->row, "redop");

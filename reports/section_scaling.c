@@ -16,6 +16,7 @@ static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool stron
     };
     rp_why why = { { 0 } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Throughput and efficiency by number of devices N");
+    rp_live(d);
     for (size_t i = 0; i < n; i++) {
         char input[64];
         rp_head_cells(d, &r[i]);

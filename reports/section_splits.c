@@ -183,6 +183,7 @@ static void verdict_table(rp_doc *d, const rp_result *const *r, size_t n)
                                         { "Step (ms, 95 % interval)", true }, { "Behind the best (ms, 95 % interval)", true }, { "Shares", false } };
     rp_why why = { { 0 } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "Split by split, fastest first");
+    rp_live(d);
     for (size_t i = 0; i < n; i++) {
         row_begin(d, r[i], i + 1);
         verdict_cell(d, r[i], r[0]);
@@ -204,6 +205,7 @@ static void communication_table(rp_doc *d, const rp_result *const *r, size_t n)
     static const struct { const char *path; double scale; } value[] = { { "exposed_comm_s", 1e3 }, { "isolated_s.median", 1e3 }, { "eta_eff", 100 }, { "overlap_geom", 100 }, { "bound_gap_share", 100 } };
     rp_why why = { { 0 } };
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "What communication costs under each split, in the same order");
+    rp_live(d);
     for (size_t i = 0; i < n; i++) {
         row_begin(d, r[i], i + 1);
         rp_origin_cell(d, r[i]);
@@ -229,6 +231,7 @@ static void more_table(rp_doc *d, const rp_result *const *r, size_t n)
     rp_why why = { { 0 } };
     rp_fold(d, "More of each split: twins, transfer and waiting, slow-down of compute");
     rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "The same splits, the same order");
+    rp_live(d);
     for (size_t i = 0; i < n; i++) {
         row_begin(d, r[i], i + 1);
         rp_origin_cell(d, r[i]);

@@ -350,6 +350,7 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
     }
     if (n > MOST_OPEN) rp_fold(d, "All %zu rows", n);
     rp_table_begin(d, RP_TABLE, column, columns + 2, "Newest run of bench %s, begun %.19s UTC", r->run->command, r->run->started);
+    if (n > 1) rp_live(d);
     for (size_t i = 0; i < n; i++) {
         char text[512];
         rp_row(d, rp_style_of(r[i].origin, r[i].correct));
