@@ -35,6 +35,11 @@ enum { RP_MOST_CURVES = 6 }; /* in one figure: colours end */
 /* Time (or bus bandwidth) against size, both logarithmic: points with their MAD, the fit as a line. */
 rm_status rp_fig_comm(const char *out_dir, const char *name, const rp_curve *curve, size_t n, bool bandwidth, bool *drawn) RM_CHECKED;
 
+/* Roofline: every op of "layers" with a bound against the measured roofs "roof" and "peaks", both axes logarithmic; ops in an emulated number type and
+ * without a bound are left out. Sensitivity: measured against predicted slope of each delayed thing. */
+rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
+rm_status rp_fig_sensitivity(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
+
 /* Passes of a layer row; `pass` as stored, title and colour for people. Ends with pass NULL. rp_pass_of() gives the index. */
 typedef struct rp_pass { const char *pass, *title, *colour; } rp_pass;
 extern const rp_pass rp_passes[];

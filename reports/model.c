@@ -219,3 +219,10 @@ rp_number rp_num(double v, int digits)
     snprintf(n.text, sizeof n.text, "%.*f", places > 0 ? places : 0, v);
     return n;
 }
+
+void rp_cut(char *out, size_t most, const char *text)
+{
+    size_t n = strlen(text), end = n <= most ? n : most - 1;
+    while (n > most && end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80) end--;
+    snprintf(out, most + 3, "%.*s%s", (int)end, text, n > most ? "…" : "");
+}

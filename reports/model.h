@@ -59,4 +59,7 @@ const char *rp_text_of(const json_t *v, char *buf, size_t size);
 /* Numbers for people: about `digits` significant digits without exponent, "–" for NaN. Six digits or more: counts are shown whole. */
 typedef struct rp_number { char text[40]; } rp_number;
 rp_number rp_num(double v, int digits);
+
+/* The text, or its beginning and "…" where it has more than `most` bytes; never cut within a letter. out: (most + 3) bytes. */
+void rp_cut(char *out, size_t most, const char *text);
 #endif

@@ -24,6 +24,11 @@ void      rp_section_environment(rp_context *c);
 rm_status rp_section_references(rp_context *c) RM_CHECKED;
 void      rp_section_runs(rp_context *c);
 
+/* Of a row with "layers": sums by pass, the slowest rows, and all of them, with their bounds where the row has peaks. about: for captions, "measured". */
+rm_status rp_layers_tables(rp_context *c, const rp_result *r, const char *about) RM_CHECKED;
+/* The roofline of such a row as figure `name`, and the peaks it stands on; nothing without a roof. */
+rm_status rp_layers_roofline(rp_context *c, const rp_result *r, const char *name, const char *about) RM_CHECKED;
+
 /* A figure that was drawn, with alternative text and caption; a figure that failed becomes a note and is remembered. Status is
  * RM_E_NOMEM, RM_E_NOSPACE and the like only when going on makes no sense. */
 rm_status rp_add_figure(rp_context *c, rm_status drawn_status, bool drawn, const char *file, const char *alt, const char *caption) RM_CHECKED;
