@@ -35,8 +35,12 @@ enum { RP_MOST_CURVES = 6 }; /* in one figure: colours end */
 /* Time (or bus bandwidth) against size, both logarithmic: points with their MAD, the fit as a line. */
 rm_status rp_fig_comm(const char *out_dir, const char *name, const rp_curve *curve, size_t n, bool bandwidth, bool *drawn) RM_CHECKED;
 
-/* Roofline: every op of "layers" with a bound against the measured roofs "roof" and "peaks", both axes logarithmic; ops in an emulated number type and
- * without a bound are left out. Sensitivity: measured against predicted slope of each delayed thing. */
+/* Of `bench profile`. Timeline: one step's lanes, rank by rank, as SVG without gnuplot, live in a browser (see timeline.js); what it has no room for is counted.
+ * Budget: one lying bar a number of ranks, r: (n). Roofline: every op of "layers" with a bound against the measured roofs "roof" and "peaks", both axes
+ * logarithmic; ops in an emulated number type and without a bound are left out. Sensitivity: measured against predicted slope of each delayed thing. */
+typedef struct rp_left_out { size_t ranks, spans; } rp_left_out;
+rm_status rp_fig_timeline(const char *out_dir, const char *name, const rp_result *r, bool *drawn, rp_left_out *out_left) RM_CHECKED;
+rm_status rp_fig_budget_bars(const char *out_dir, const char *name, const rp_result *const *r, size_t n, bool *drawn) RM_CHECKED;
 rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
 rm_status rp_fig_sensitivity(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
 

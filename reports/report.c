@@ -1,6 +1,7 @@
 #include "reports/reports.h"
 #include "profiler/runinfo.h"
 #include "reports/compare.h"
+#include "reports/file.h"
 #include "reports/sections.h"
 #include <errno.h>
 #include <stdio.h>
@@ -34,41 +35,14 @@ static rm_status make_folder(const char *path)
     return folder ? RM_OK : rm_fail(RM_E_IO, "%s: not a folder, so the report cannot go there; choose another with --out", path);
 }
 
-/* Written beside, synced, renamed: a reader sees the old report or the new one. */
-static rm_status write_whole(const char *dir, const char *name, const rm_strbuf *text)
-{
-    rm_strbuf path = { 0 }, temporary = { 0 };
-    rm_str_addf(&path, "%s/%s", dir, name);
-    rm_str_addf(&temporary, "%s/%s.%ld.tmp", dir, name, (long)getpid());
-    rm_status st = RM_OK;
-    if (path.failed || temporary.failed) {
-        st = rm_fail(RM_E_NOMEM, "%s/%s: out of memory", dir, name);
-        goto out;
-    }
-    FILE *f = fopen(temporary.text, "w");
-    if (!f) {
-        st = rm_fail_errno("cannot write %s", temporary.text);
-        goto out;
-    }
-    bool bad = fwrite(text->text, 1, text->n, f) != text->n || fflush(f) || fsync(fileno(f));
-    if (bad) st = rm_fail_errno("cannot write %s", path.text);
-    if (fclose(f) && st == RM_OK) st = rm_fail_errno("cannot write %s", path.text);
-    if (st == RM_OK && rename(temporary.text, path.text)) st = rm_fail_errno("cannot put %s in place", path.text);
-    if (st != RM_OK) unlink(temporary.text);
-out:
-    rm_str_free(&path);
-    rm_str_free(&temporary);
-    return st;
-}
-
 static rm_status print(const rp_doc *d, const char *dir)
 {
     rm_strbuf html = { 0 }, markdown = { 0 };
     rm_status st;
     RM_TRY_GOTO(st, rp_html(d, dir, &html), out);
     RM_TRY_GOTO(st, rp_markdown(d, &markdown), out);
-    RM_TRY_GOTO(st, write_whole(dir, "index.html", &html), out);
-    RM_TRY_GOTO(st, write_whole(dir, "report.md", &markdown), out);
+    RM_TRY_GOTO(st, rp_write_whole(dir, "index.html", &html), out);
+    RM_TRY_GOTO(st, rp_write_whole(dir, "report.md", &markdown), out);
 out:
     rm_str_free(&html);
     rm_str_free(&markdown);
@@ -78,12 +52,12 @@ out:
 /* Figures of an earlier report that this one does not draw must not lie beside it. */
 static void remove_old_figures(const char *dir)
 {
-    static const char *const name[] = { "throughput", "throughput-strong", "loss", "loss-strong", "budget", "budget-strong", "gantt", "gantt-strong", "steps", "steps-strong",
-                                        "splits", "splits-2", "splits-3", "splits-4", "splits-gantt", "splits-gantt-2", "splits-gantt-3", "splits-gantt-4",
-                                        "comm-time", "comm-bandwidth", "layers", "accuracy" };
-    for (size_t i = 0; i < RM_COUNT(name); i++) {
+    static const char *const name[] = { "throughput", "loss", "budget", "gantt", "steps", "splits", "splits-gantt", "comm-time", "comm-bandwidth", "layers", "layers-roofline", "accuracy",
+                                        "profile-budget", "profile-timeline", "profile-roofline", "profile-sensitivity" };
+    static const char *const which[] = { "", "-strong", "-2", "-3", "-4", "-5", "-6", "-7", "-8" };
+    for (size_t i = 0; i < RM_COUNT(name) * RM_COUNT(which); i++) {
         rm_strbuf path = { 0 };
-        rm_str_addf(&path, "%s/%s.svg", dir, name[i]);
+        rm_str_addf(&path, "%s/%s%s.svg", dir, name[i / RM_COUNT(which)], which[i % RM_COUNT(which)]);
         if (!path.failed) unlink(path.text);
         rm_str_free(&path);
     }
@@ -94,6 +68,7 @@ static void remove_old_figures(const char *dir)
 static rm_status one_store(rp_context *c)
 {
     rp_section_summary(c);
+    RM_TRY(rp_section_profile(c));
     RM_TRY(rp_section_scaling(c));
     RM_TRY(rp_section_splits(c));
     RM_TRY(rp_section_comm(c));

@@ -13,6 +13,7 @@ typedef struct rp_context {
 } rp_context;
 
 void      rp_section_summary(rp_context *c);
+rm_status rp_section_profile(rp_context *c) RM_CHECKED; /* where a step goes: the newest profile of each configuration */
 rm_status rp_section_scaling(rp_context *c) RM_CHECKED; /* weak and strong, each if there is one */
 rm_status rp_scaling_loss(rp_context *c, const rp_result *r, size_t n, bool strong) RM_CHECKED; /* part of the above: why it falls short */
 rm_status rp_section_splits(rp_context *c) RM_CHECKED;  /* the newest sweep of each configuration */
