@@ -1,0 +1,337 @@
+/* What is no op of its own, or beyond what the op harness feeds: bias, fill, padding, bad labels, non-finite gradients, large means,
+ * operands in place, arguments that make no sense. On the emulator; expected values from a few lines of double arithmetic. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/cuda/kernels.h"
+#include "kernels/op.h"
+#include "tests/cuda/emu/emu.h"
+
+_Static_assert(RM_HYPER_LR == 0 && RM_HYPER_MOMENTUM == 1 && RM_HYPER_DECAY == 2 && RM_HYPER_GRAD_SCALE == 3 && RM_HYPER_ETA == 4,
+               "optim.cu has the places of HYPER as numbers");
+
+static void ok(cudaError_t e)
+{
+    if (e != cudaSuccess) fail_msg("error %d", (int)e);
+}
+
+static void *device_of(const void *values, size_t bytes)
+{
+    void *p;
+    ok(cudaMalloc(&p, bytes));
+    if (values) ok(cudaMemcpyAsync(p, values, bytes, cudaMemcpyHostToDevice, NULL));
+    return p;
+}
+
+static void to_host(void *dst, void *src, size_t bytes)
+{
+    ok(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, NULL));
+    if (emu_found_any()) fail_msg("%s", emu_first());
+}
+
+static int fresh(void **state)
+{
+    const emu_order order = { EMU_SHUFFLED, true, 5 };
+    emu_clear();
+    emu_set_order(order);
+    return 0;
+}
+
+/* Small numbers that are exact in every type. */
+static float pattern(int i) { return (float)(i * 37 % 17 - 8) / 4; }
+
+static void bias_and_its_gradient(void **state)
+{
+    enum { ROWS = 37, C = 10 };
+    float x[ROWS * C], bias[C], y[ROWS * C], got[C];
+    for (int i = 0; i < ROWS * C; i++) x[i] = pattern(i);
+    for (int c = 0; c < C; c++) bias[c] = (float)c;
+    void *dx = device_of(x, sizeof x), *db = device_of(bias, sizeof bias), *dg = device_of(NULL, sizeof got);
+    ok(rm_cuda_bias_gradient(RM_CUDA_F32, ROWS, C, dx, dg, NULL));
+    ok(rm_cuda_bias_add(RM_CUDA_F32, ROWS, C, dx, db, dx, NULL));
+    to_host(y, dx, sizeof y);
+    to_host(got, dg, sizeof got);
+    for (int i = 0; i < ROWS * C; i++) assert_true(y[i] == x[i] + bias[i % C]);
+    for (int c = 0; c < C; c++) {
+        float sum = 0;
+        for (int r = 0; r < ROWS; r++) sum += x[r * C + c];
+        assert_true(got[c] == sum);
+    }
+    cudaFree(dx), cudaFree(db), cudaFree(dg);
+}
+
+static void fills(void **state)
+{
+    static const size_t bytes[RM_CUDA_TYPES] = { 4, 2, 2 };
+    static const uint32_t one_and_a_half[RM_CUDA_TYPES] = { 0x3fc00000, 0x3fc0, 0x3e00 };
+    for (int t = 0; t < RM_CUDA_TYPES; t++) {
+        unsigned char got[4 * 301];
+        void *p = device_of(NULL, 301 * bytes[t]);
+        ok(rm_cuda_fill((rm_cuda_type)t, 301, 1.5f, p, NULL));
+        to_host(got, p, 301 * bytes[t]);
+        for (size_t i = 0; i < 301; i++) assert_memory_equal(got + i * bytes[t], &one_and_a_half[t], bytes[t]);
+        cudaFree(p);
+    }
+}
+
+/* 3 channels to 8 with zeros, from either layout, and back. */
+static void pads_and_crops(void **state)
+{
+    enum { N = 2, HW = 35, C = 3, PAD = 8 };
+    float x[N * C * HW], padded[N * HW * PAD], back[N * C * HW];
+    for (int i = 0; i < N * C * HW; i++) x[i] = pattern(i) + 3;
+    const rm_cuda_tensor plain = { RM_CUDA_F32, RM_CUDA_NCHW, C }, rows = { RM_CUDA_F32, RM_CUDA_NHWC, C }, wide = { RM_CUDA_F32, RM_CUDA_NHWC, PAD };
+    void *dx = device_of(x, sizeof x), *dr = device_of(NULL, sizeof x), *dp = device_of(NULL, sizeof padded), *dq = device_of(NULL, sizeof padded);
+    ok(rm_cuda_reorder(N, HW, plain, dx, wide, dp, NULL));
+    ok(rm_cuda_reorder(N, HW, wide, dp, rows, dr, NULL));
+    ok(rm_cuda_reorder(N, HW, rows, dr, wide, dq, NULL));
+    for (int round = 0; round < 2; round++) {
+        to_host(padded, round ? dq : dp, sizeof padded);
+        for (int i = 0; i < N * HW * PAD; i++) {
+            int n = i / PAD / HW, p = i / PAD % HW, c = i % PAD;
+            assert_true(padded[i] == (c < C ? x[(n * C + c) * HW + p] : 0));
+        }
+    }
+    memset(back, 0, sizeof back);
+    ok(rm_cuda_reorder(N, HW, wide, dq, plain, dx, NULL));
+    to_host(back, dx, sizeof back);
+    assert_memory_equal(back, x, sizeof x);
+    cudaFree(dx), cudaFree(dr), cudaFree(dp), cudaFree(dq);
+}
+
+static void a_bad_label_makes_nan_and_reads_nothing(void **state)
+{
+    enum { N = 3, C = 5 };
+    float x[N * C], dx[N * C], loss;
+    for (int i = 0; i < N * C; i++) x[i] = pattern(i);
+    const int32_t bad[2][N] = { { 0, C, 2 }, { 1, -1, 0 } };
+    for (int k = 0; k < 2; k++) {
+        void *px = device_of(x, sizeof x), *pl = device_of(bad[k], sizeof bad[k]), *pd = device_of(NULL, sizeof dx), *ps = device_of(NULL, 4),
+             *pw = device_of(NULL, N * 4);
+        ok(rm_cuda_softmax_xent(RM_CUDA_F32, N, C, 0, 1, px, pl, ps, pd, pw, NULL));
+        to_host(&loss, ps, 4);
+        to_host(dx, pd, sizeof dx);
+        assert_true(isnan(loss));
+        for (int i = 0; i < N * C; i++) assert_int_equal(isnan(dx[i]) != 0, i / C == 1);
+        cudaFree(px), cudaFree(pl), cudaFree(pd), cudaFree(ps), cudaFree(pw);
+    }
+}
+
+/* ---- optimiser: non-finite gradients of every kind and width, elements outside every span, gradients in bf16 */
+enum { ARENA = 30000 };
+static const rm_cuda_span spans[] = { { 3, 0, 1, 1 }, { 5, 9001, 1, 0 }, { 9010, 1, 0, 0 }, { 9100, 20000, 0, 1 } };
+enum { SPANS = 4 };
+
+typedef struct arena {
+    rm_cuda_optim o;
+    void *w, *dw, *v, *hyper, *flag, *ws;
+} arena;
+
+static arena arena_new(const float *w, const void *dw, size_t dw_bytes, rm_cuda_type gradient, bool lars)
+{
+    static const double hyper[RM_HYPER_COUNT] = { 0.5, 0.875, 0.125, 0.5, 0.25 };
+    static const float zero[ARENA];
+    rm_cuda_chunk chunk[16];
+    rm_cuda_reach reach[SPANS];
+    uint32_t n = rm_cuda_optim_chunks(spans, SPANS);
+    assert_int_equal(n, 6);
+    rm_cuda_optim_cut(spans, SPANS, chunk, reach);
+    return (arena) { .o = { .n_spans = SPANS,
+                            .n_chunks = n,
+                            .chunk = device_of(chunk, n * sizeof *chunk),
+                            .reach = device_of(reach, sizeof reach),
+                            .lars = lars,
+                            .gradient = gradient },
+                     .w = device_of(w, ARENA * 4),
+                     .dw = device_of(dw, dw_bytes),
+                     .v = device_of(zero, sizeof zero),
+                     .hyper = device_of(hyper, sizeof hyper),
+                     .flag = device_of(NULL, 8),
+                     .ws = device_of(NULL, rm_cuda_optim_workspace_bytes(SPANS, n)) };
+}
+
+static void arena_free(arena *a)
+{
+    cudaFree((void *)(uintptr_t)a->o.chunk), cudaFree((void *)(uintptr_t)a->o.reach);
+    cudaFree(a->w), cudaFree(a->dw), cudaFree(a->v), cudaFree(a->hyper), cudaFree(a->flag), cudaFree(a->ws);
+}
+
+static void counts_what_is_not_finite(void **state)
+{
+    static float w[ARENA], dw[ARENA];
+    int32_t flag[2];
+    for (int i = 0; i < ARENA; i++) dw[i] = pattern(i);
+    dw[0] = dw[4] = dw[9050] = dw[29100] = NAN; /* outside every span */
+    for (int lars = 0; lars < 2; lars++) {
+        arena a = arena_new(w, dw, sizeof dw, RM_CUDA_F32, lars);
+        ok(rm_cuda_optim_step(&a.o, a.w, a.dw, a.v, a.hyper, a.flag, a.ws, NULL));
+        to_host(flag, a.flag, sizeof flag);
+        assert_int_equal(flag[0], 0);
+        assert_int_equal(flag[1], -1);
+        arena_free(&a);
+    }
+    dw[9010] = -INFINITY; /* a span of one */
+    dw[9100] = dw[29099] = dw[17300] = NAN; /* first, last, middle */
+    arena a = arena_new(w, dw, sizeof dw, RM_CUDA_F32, false);
+    ok(rm_cuda_optim_step(&a.o, a.w, a.dw, a.v, a.hyper, a.flag, a.ws, NULL));
+    to_host(flag, a.flag, sizeof flag);
+    assert_int_equal(flag[0], 4);
+    assert_int_equal(flag[1], 2);
+    arena_free(&a);
+}
+
+static void touches_spans_only_and_takes_bf16_gradients(void **state)
+{
+    static float w[ARENA], v[ARENA], got[ARENA];
+    static uint16_t dw[ARENA];
+    for (int i = 0; i < ARENA; i++) {
+        float g = pattern(i);
+        uint32_t bits;
+        memcpy(&bits, &g, 4);
+        dw[i] = (uint16_t)(bits >> 16);
+        w[i] = pattern(i + 5);
+    }
+    arena a = arena_new(w, dw, sizeof dw, RM_CUDA_BF16, false);
+    ok(rm_cuda_optim_step(&a.o, a.w, a.dw, a.v, a.hyper, a.flag, a.ws, NULL));
+    to_host(got, a.w, sizeof got);
+    to_host(v, a.v, sizeof v);
+    for (int i = 0; i < ARENA; i++) {
+        bool inside = false;
+        float decay = 0;
+        for (int s = 0; s < SPANS; s++)
+            if ((uint64_t)i >= spans[s].start && (uint64_t)i < spans[s].start + spans[s].count) {
+                inside = true;
+                decay = spans[s].decay ? 0.125f : 0;
+            }
+        float want = inside ? 0.5f * pattern(i) + decay * w[i] : 0;
+        assert_true(v[i] == want);
+        assert_true(got[i] == w[i] - 0.5f * want);
+    }
+    arena_free(&a);
+}
+
+/* ---- batch normalisation */
+/* A mean of 1000 standard deviations: sums of squares would lose all digits of the variance in fp32. */
+static void a_large_mean_costs_no_digits(void **state)
+{
+    enum { ROWS = 700, C = 4 };
+    static float x[ROWS * C], y[ROWS * C];
+    float ones[C] = { 1, 1, 1, 1 }, zeros[C] = { 0 }, saved[RM_CUDA_BN_SAVED * C];
+    for (int i = 0; i < ROWS * C; i++) x[i] = 1000 + pattern(i / C * 3 + i % C);
+    const rm_cuda_bn bn = { ROWS, C, RM_CUDA_F32, 1e-5, 0.1, false, true };
+    void *px = device_of(x, sizeof x), *py = device_of(NULL, sizeof y), *g = device_of(ones, sizeof ones), *b = device_of(zeros, sizeof zeros);
+    void *m = device_of(zeros, sizeof zeros), *v = device_of(ones, sizeof ones), *s = device_of(NULL, sizeof saved),
+         *w = device_of(NULL, rm_cuda_bn_workspace_bytes(&bn));
+    ok(rm_cuda_bn_forward(&bn, px, NULL, g, b, m, v, py, s, w, NULL));
+    to_host(saved, s, sizeof saved);
+    to_host(y, py, sizeof y);
+    for (int c = 0; c < C; c++) {
+        double mean = 0, var = 0;
+        for (int r = 0; r < ROWS; r++) mean += x[r * C + c] / (double)ROWS;
+        for (int r = 0; r < ROWS; r++) var += (x[r * C + c] - mean) * (x[r * C + c] - mean) / ROWS;
+        assert_true(fabs(saved[c] - mean) < 1e-7 * 1000);
+        assert_true(fabs(saved[C + c] * sqrt(var + 1e-5) - 1) < 1e-6);
+        for (int r = 0; r < ROWS; r++) assert_true(fabs(y[r * C + c] - (x[r * C + c] - mean) / sqrt(var + 1e-5)) < 1e-4);
+    }
+    cudaFree(px), cudaFree(py), cudaFree(g), cudaFree(b), cudaFree(m), cudaFree(v), cudaFree(s), cudaFree(w);
+}
+
+/* dx in the place of dy gives the bits of dx elsewhere, training and frozen, wide and narrow. */
+static void backward_in_place(void **state)
+{
+    enum { ROWS = 50, MOST = 16 };
+    for (int k = 0; k < 4; k++) {
+        const int C = k % 2 ? MOST : 5;
+        const size_t bytes = (size_t)(ROWS * C) * 4;
+        static float x[ROWS * MOST], dy[ROWS * MOST], a[ROWS * MOST], b[ROWS * MOST];
+        float ones[MOST], half[MOST];
+        for (int i = 0; i < ROWS * C; i++) {
+            x[i] = pattern(i);
+            dy[i] = pattern(i * 7 + 1);
+        }
+        for (int c = 0; c < MOST; c++) {
+            ones[c] = 1;
+            half[c] = 0.5f;
+        }
+        const rm_cuda_bn bn = { ROWS, C, RM_CUDA_F32, 1e-5, 0.1, true, true };
+        void *px = device_of(x, bytes), *py = device_of(NULL, bytes), *pdy = device_of(dy, bytes), *pdx = device_of(NULL, bytes);
+        void *g = device_of(ones, sizeof ones), *h = device_of(half, sizeof half), *m = device_of(half, sizeof half), *v = device_of(ones, sizeof ones);
+        void *s = device_of(NULL, (size_t)(RM_CUDA_BN_SAVED * C) * 4), *w = device_of(NULL, rm_cuda_bn_workspace_bytes(&bn));
+        void *dg = device_of(NULL, sizeof ones), *db = device_of(NULL, sizeof ones);
+        ok(rm_cuda_bn_forward(&bn, px, NULL, g, h, m, v, py, s, w, NULL));
+        for (int place = 0; place < 2; place++) {
+            void *out = place ? pdy : pdx;
+            if (k < 2) ok(rm_cuda_bn_backward(&bn, px, NULL, pdy, NULL, s, out, NULL, dg, db, w, NULL));
+            else ok(rm_cuda_bn_backward_frozen(&bn, px, py, pdy, NULL, g, m, v, out, NULL, dg, db, w, NULL));
+            to_host(place ? b : a, out, bytes);
+        }
+        assert_memory_equal(a, b, bytes);
+        void *const all[] = { px, py, pdy, pdx, g, h, m, v, s, w, dg, db };
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) cudaFree(all[i]);
+    }
+}
+
+static void relu_keeps_nan_and_drops_the_sign_of_zero(void **state)
+{
+    const float x[5] = { NAN, -1, -0.0f, 0, 2 };
+    float y[5];
+    void *p = device_of(x, sizeof x);
+    ok(rm_cuda_relu(RM_CUDA_F32, 5, p, p, NULL));
+    to_host(y, p, sizeof y);
+    assert_true(isnan(y[0]) && y[1] == 0 && !signbit(y[2]) && y[3] == 0 && y[4] == 2);
+    cudaFree(p);
+}
+
+static void refuses_nonsense(void **state)
+{
+    uint64_t before = emu_launches();
+    const rm_cuda_bn empty = { 0, 8, RM_CUDA_F32, 1e-5, 0.1, false, false }, one = { 1, 8, RM_CUDA_F32, 1e-5, 0.1, false, true };
+    const rm_cuda_bn bad = { 4, 8, RM_CUDA_TYPES, 1e-5, 0.1, true, false }, fused = { 4, 8, RM_CUDA_F32, 1e-5, 0.1, true, false };
+    const double mean[3] = { 0 }, std[3] = { 1, 0, 1 };
+    const rm_cuda_tensor a = { RM_CUDA_F32, RM_CUDA_NCHW, 3 }, b = { RM_CUDA_F32, RM_CUDA_NCHW, 8 };
+    const rm_cuda_optim none = { 0 };
+    char d[16] = "";
+    const cudaError_t got[] = {
+        rm_cuda_bn_forward(&empty, d, NULL, NULL, NULL, NULL, NULL, d, NULL, NULL, NULL),
+        rm_cuda_bn_forward(&one, d, NULL, NULL, NULL, NULL, NULL, d, NULL, NULL, NULL),
+        rm_cuda_bn_inference(&bad, d, NULL, NULL, NULL, NULL, NULL, d, NULL, NULL),
+        rm_cuda_bn_backward(&fused, d, NULL, d, NULL, NULL, d, d, NULL, NULL, NULL, NULL),
+        rm_cuda_bn_backward_frozen(&fused, d, NULL, d, NULL, NULL, NULL, NULL, d, NULL, NULL, NULL, NULL, NULL),
+        rm_cuda_avgpool(RM_CUDA_F32, 65536, 1, 1, d, d, NULL),
+        rm_cuda_avgpool_backward(RM_CUDA_F32, 1, 0, 1, d, d, NULL),
+        rm_cuda_bias_gradient(RM_CUDA_F32, 0, 1, d, NULL, NULL),
+        rm_cuda_bias_add(RM_CUDA_F32, 1, 0, d, NULL, NULL, NULL),
+        rm_cuda_relu(RM_CUDA_TYPES, 1, d, d, NULL),
+        rm_cuda_fill(RM_CUDA_F32, 0, 0, d, NULL),
+        rm_cuda_softmax_xent(RM_CUDA_F32, 0, 1, 0, 1, d, NULL, NULL, d, d, NULL),
+        rm_cuda_optim_step(&none, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        rm_cuda_reorder(1, 1, a, d, b, d, NULL),
+        rm_cuda_augment(RM_CUDA_F32, 1, 1, 1, 8, NULL, NULL, mean, std, d, NULL),
+        rm_cuda_augment(RM_CUDA_F32, 1, 1, 1, 2, NULL, NULL, mean, mean, d, NULL),
+    };
+    for (size_t i = 0; i < sizeof got / sizeof got[0]; i++)
+        if (got[i] != cudaErrorInvalidValue) fail_msg("call %zu is let through", i);
+    assert_int_equal(emu_launches(), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(bias_and_its_gradient, fresh),
+        cmocka_unit_test_setup(fills, fresh),
+        cmocka_unit_test_setup(pads_and_crops, fresh),
+        cmocka_unit_test_setup(a_bad_label_makes_nan_and_reads_nothing, fresh),
+        cmocka_unit_test_setup(counts_what_is_not_finite, fresh),
+        cmocka_unit_test_setup(touches_spans_only_and_takes_bf16_gradients, fresh),
+        cmocka_unit_test_setup(a_large_mean_costs_no_digits, fresh),
+        cmocka_unit_test_setup(backward_in_place, fresh),
+        cmocka_unit_test_setup(relu_keeps_nan_and_drops_the_sign_of_zero, fresh),
+        cmocka_unit_test_setup(refuses_nonsense, fresh),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
