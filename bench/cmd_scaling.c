@@ -193,7 +193,7 @@ static rm_status print_device_plan(const bench_options *o)
     RM_TRY(bench_session_plan(o, "tiny", &s));
     RM_TRY_GOTO(st, bench_session_device(o, &s), out);
     rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
-                            .split = o->split[0] ? o->split : s.recipe.split };
+                            .split = o->split[0] ? o->split : s.recipe.split, .split_order = bench_split_order(o) };
     RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
     bench_print_plan(&s, &e);
 out:

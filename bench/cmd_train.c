@@ -93,7 +93,7 @@ static rm_status print_plan(const bench_options *o, const bench_session *s, cons
 {
     rm_engine e;
     rm_engine_config ec = { .recipe = c->recipe, .dtype = c->dtype, .px = c->recipe->px, .batch = c->batch, .classes = c->classes, .no_fuse = c->no_fuse,
-                            .split = c->split, .seed = c->seed };
+                            .split = c->split, .split_order = c->split_order, .seed = c->seed };
     RM_TRY(rm_engine_new(s->device, s->comm, &ec, &e));
     if (rm_comm_rank(s->comm) == 0) {
         printf("recipe %s: %s\n", c->recipe->name, c->recipe->summary);
@@ -128,7 +128,8 @@ static rm_status body(const bench_options *o, json_t **out)
         .recipe = &s.recipe, .data = s.data, .classes = s.classes, .batch = s.batch, .workers = o->workers, .eval_batch = s.eval_batch, .dtype = s.dtype,
         .seed = (uint64_t)o->seed, .max_steps = (uint64_t)o->steps, .epochs = o->epochs, .target_top1 = o->target >= 0 ? o->target : s.recipe.target_top1,
         .save_dir = o->save_dir, .keep = o->keep, .resume = o->resume, .no_fuse = o->no_fuse, .split = o->split[0] ? o->split : s.recipe.split,
-        .update_on_arrival = o->update_on_arrival, .trace = { .path = o->trace }, .mllog = o->mllog, .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
+        .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .trace = { .path = o->trace }, .mllog = o->mllog,
+        .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
         .after_step = o->rank_result[0] ? bench_launch_tell : NULL, .after_step_ctx = &told,
     };
     if (!s.data && !o->steps) c.max_steps = 100;

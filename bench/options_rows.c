@@ -73,7 +73,7 @@ const bench_option bench_option_rows[] = {
       .metavar = "SECONDS", .help = "a collective that takes longer ends the run with exit code 6", .commands = "scaling split-sweep train eval comm" },
     { .name = "split-order", .kind = BENCH_CHOICE, .offset = AT(split_order), .choices = "ready|forward", .fallback = "ready",
       .help = "how indices of a split count: ready is the order of back-propagation, fc.bias first; forward has conv1.weight first",
-      .commands = "splits scaling split-sweep" },
+      .commands = "splits scaling split-sweep train" },
     { .name = "allreduce-dtype", .kind = BENCH_CHOICE, .offset = AT(allreduce_dtype), .choices = "fp32|bf16", .fallback = "fp32",
       .help = "number type in which gradients travel; bf16 is half the bytes",
       .commands = "comm scaling split-sweep train" },

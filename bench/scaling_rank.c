@@ -180,7 +180,8 @@ static rm_status to_accuracy(rank_run *r, json_t *root)
     rm_train_config c = {
         .recipe = &r->s.recipe, .data = r->s.data, .classes = r->s.classes, .batch = r->s.batch, .workers = o->workers, .eval_batch = r->s.eval_batch,
         .dtype = r->s.dtype, .seed = (uint64_t)o->seed, .epochs = -1, .target_top1 = o->target >= 0 ? o->target : r->s.recipe.target_top1, .save_dir = "",
-        .split = split_of(r), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad, .start_ns = rm_now_ns(), .interrupted = bench_signal,
+        .split = split_of(r), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad,
+        .start_ns = rm_now_ns(), .interrupted = bench_signal,
     };
     rm_status st = rm_train(r->s.device, r->s.comm, &c, &t);
     if (st == RM_OK && root)

@@ -17,6 +17,7 @@ typedef struct rm_train_config {
     int32_t  keep;
     bool     resume, no_fuse, update_on_arrival;
     rm_step_trace trace;
+    rm_split_order split_order;      /* how indices of `split` count */
     const char *split, *mllog;       /* mllog: file for :::MLLOG lines, "" none */
     rm_bad_policy bad; double max_bad;
     uint64_t start_ns;               /* the clock of time to accuracy: before the data set was first touched */

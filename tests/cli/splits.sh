@@ -36,4 +36,10 @@ expect 2 'wants a split' "${show[@]}"
 expect 2 'not in this version' "$bench" splits search --json
 expect 2 'unknown verb tell' "$bench" splits tell
 expect 2 'split-order' "${show[@]}" 107 --split-order backward
+
+# commands that run a split count its indices likewise
+for command in train scaling; do
+  expect 0 'of 96\.54 % / 3\.46 %' "$bench" $command --dry-run --device null --data synthetic --px 32 --batch 2 --split 107,160
+  expect 0 'of 76\.35 % / 23\.65 %' "$bench" $command --dry-run --device null --data synthetic --px 32 --batch 2 --split 107,160 --split-order forward
+done
 finish
