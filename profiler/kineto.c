@@ -26,7 +26,7 @@ static const category categories[RM_CAT_COUNT] = {
     [RM_CAT_KERNEL] = { .cat = "kernel", .arg = "layer", .device = true },
     [RM_CAT_COMM]   = { .cat = "kernel", .arg = "bytes", .device = true, .begins = { "ncclDevKernel_", "ncclKernel_" } },
     [RM_CAT_COPY]   = { .cat = "gpu_memcpy", .arg = "bytes", .device = true, .begins = { "Memcpy ", "Memset " } },
-    [RM_CAT_LAUNCH] = { .cat = "cuda_runtime", .arg = "arg" },
+    [RM_CAT_LAUNCH] = { .cat = "cuda_runtime", .arg = "layer" },
     [RM_CAT_LAYER]  = { .cat = "user_annotation", .queue_cat = "gpu_user_annotation", .arg = "layer", .may_be_instant = true },
     [RM_CAT_STEP]   = { .cat = "user_annotation", .queue_cat = "gpu_user_annotation", .arg = "arg" },
     [RM_CAT_INPUT]  = { .cat = "cpu_op", .arg = "arg", .may_be_instant = true },
@@ -187,16 +187,59 @@ static void put_name(writer *w, const category *c, const rm_event *e)
     rm_str_add(&w->text, "\"");
 }
 
+/* Between the members of an object. */
+static const char *between(const rm_strbuf *s) { return s->n && s->text[s->n - 1] != '{' ? ", " : ""; }
+
+static void put_number(writer *w, const char *key, int64_t v)
+{
+    if (v >= 0) rm_str_addf(&w->text, "%s\"%s\": %" PRId64, between(&w->text), key, v);
+}
+
+/* What number `i` is called, where that was told. */
+static void put_called(writer *w, rm_table which, int64_t i, const char *key)
+{
+    const table *a = &w->trace->table[which];
+    if (i < 0 || i >= a->n || !a->row[i].name) return;
+    rm_str_addf(&w->text, "%s\"%s\": \"%s\"", between(&w->text), key, w->name[a->row[i].name]);
+}
+
+/* Of an all-reduce: its gradients, and the layer whose gradient comes last. */
+static void put_gradients(writer *w, const rm_part_of *of)
+{
+    const table *a = &w->trace->table[RM_TABLE_GRADIENT];
+    const int32_t layer = of->last >= 0 && (uint32_t)of->last < a->n ? a->row[of->last].layer : -1;
+    put_number(w, "layer", layer);
+    put_called(w, RM_TABLE_LAYER, layer, "layer_name");
+    rm_str_addf(&w->text, "%s\"pass\": \"all_reduce\"", between(&w->text));
+    put_number(w, "first_gradient", of->first);
+    put_called(w, RM_TABLE_GRADIENT, of->first, "first_gradient_name");
+    put_number(w, "last_gradient", of->last);
+    put_called(w, RM_TABLE_GRADIENT, of->last, "last_gradient_name");
+}
+
+static void put_part_of(writer *w, const rm_event *e)
+{
+    const bool work = e->cat == RM_CAT_KERNEL || e->cat == RM_CAT_LAUNCH;
+    if (work || e->cat == RM_CAT_LAYER) put_called(w, RM_TABLE_LAYER, e->arg, "layer_name");
+    if (work) put_called(w, RM_TABLE_PASS, e->of.pass, "pass");
+    if (e->cat == RM_CAT_COMM && e->of.bucket >= 0) put_gradients(w, &e->of);
+    put_number(w, "bucket", e->of.bucket);
+}
+
 static void put_args(writer *w, const rm_lane *l, const category *c, const rm_event *e)
 {
-    rm_strbuf *s = &w->text;
-    rm_str_addf(s, ", \"args\": {\"step\": %" PRIu32, e->step);
-    if (e->arg >= 0) rm_str_addf(s, ", \"%s\": %" PRId64, c->arg, e->arg);
-    if (c->device) rm_str_addf(s, ", \"device\": %d, \"stream\": %d, \"correlation\": %" PRIu64, w->about->device_id, l->number, launched_by(w, e));
-    else if (e->cat == RM_CAT_STEP) rm_str_addf(s, ", \"correlation\": %" PRIu64, (uint64_t)STEP_CORR + e->step);
-    else if (e->corr) rm_str_addf(s, ", \"correlation\": %" PRIu64, e->corr);
-    if (e->corr) rm_str_addf(s, ", \"External id\": %" PRIu64, e->corr);
-    rm_str_add(s, "}}");
+    rm_str_add(&w->text, ", \"args\": {");
+    if (e->step != RM_NO_STEP) put_number(w, "step", e->step);
+    put_number(w, c->arg, e->arg);
+    put_part_of(w, e);
+    if (c->device) {
+        put_number(w, "device", w->about->device_id);
+        put_number(w, "stream", l->number);
+        put_number(w, "correlation", (int64_t)launched_by(w, e));
+    } else if (e->cat == RM_CAT_STEP) put_number(w, "correlation", (int64_t)STEP_CORR + e->step);
+    else if (e->corr) put_number(w, "correlation", (int64_t)e->corr);
+    if (e->corr) put_number(w, "External id", (int64_t)e->corr);
+    rm_str_add(&w->text, "}}");
 }
 
 /* The arrow from a launch to its kernel. */

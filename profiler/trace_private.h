@@ -17,6 +17,10 @@ struct rm_lane {
     char label[64];
 };
 
+/* What numbers are called; name 0: nobody said. */
+typedef struct row { rm_name name; int32_t layer; } row;
+typedef struct table { row *row; uint32_t n; } table;
+
 struct rm_trace {
     pthread_mutex_t lock;            /* lanes and names */
     size_t events_per_lane;
@@ -25,5 +29,6 @@ struct rm_trace {
     int n_lane;
     char **name;                     /* name i + 1 */
     uint32_t n_name;
+    table table[RM_TABLE_COUNT];
 };
 #endif

@@ -119,7 +119,7 @@ static void test_every_event_is_there(void **state)
         { "kernel", "kernel" }, { "kernel", "kernel" }, { "gpu_memcpy", "gpu_memcpy" }, { "cuda_runtime", "cuda_runtime" },
         { "gpu_user_annotation", "user_annotation" }, { "gpu_user_annotation", "user_annotation" }, { "cpu_op", "cpu_op" }, { "cpu_op", "cpu_op" },
     };
-    static const char *const arg_name[RM_CAT_COUNT] = { "layer", "bytes", "bytes", "arg", "layer", "arg", "arg", "arg" };
+    static const char *const arg_name[RM_CAT_COUNT] = { "layer", "bytes", "bytes", "layer", "layer", "arg", "arg", "arg" };
     rm_trace *t;
     rm_lane *lane[LANES];
     rm_rng r = rm_rng_for(7, 0, 0);
@@ -257,6 +257,108 @@ static void test_launches(void **state)
     assert_int_equal(integer(to, "tid"), integer(nth(root, "X", 2), "tid"));
     json_decref(root);
     rm_trace_close(t);
+}
+
+static bool has(const json_t *o, const char *key) { return json_object_get(o, key) != NULL; }
+
+/* Kernels, launches and all-reduces say their layer, pass and bucket; what nobody named has its number alone, what is of none has no key. */
+static void test_work_says_what_it_is_part_of(void **state)
+{
+    rm_trace *t;
+    rm_lane *host, *queue;
+    ok(rm_trace_open(64, &t));
+    ok(rm_trace_lane(t, RM_LANE_THREAD, "host", &host));
+    ok(rm_trace_lane(t, RM_LANE_QUEUE, "compute", &queue));
+    ok(rm_trace_tell(t, RM_TABLE_LAYER, 2, "layer4 \"2\"", -1));
+    ok(rm_trace_tell(t, RM_TABLE_PASS, 5, "bwd_weights", -1));
+    ok(rm_trace_tell(t, RM_TABLE_GRADIENT, 0, "fc.bias", 1));
+    ok(rm_trace_tell(t, RM_TABLE_GRADIENT, 7, "conv1.weight", 2));
+    const uint64_t now = rm_now_ns();
+    const rm_part_of kernel = { .bucket = 3, .pass = 5, .last = -1 }, none = { .bucket = -1, .pass = -1, .last = -1 }, sum = { .bucket = 0, .first = 0, .last = 7 };
+    const rm_part_of unnamed = { .bucket = 1, .first = 3, .last = 9 };
+    rm_trace_work(host, RM_CAT_LAUNCH, 0, now, now + 1, 4, 1, 2, kernel);
+    rm_trace_work(queue, RM_CAT_KERNEL, 0, now, now + 1, 4, 1, 2, kernel);
+    rm_trace_work(queue, RM_CAT_KERNEL, 0, now, now + 1, RM_NO_STEP, 2, -1, none);
+    rm_trace_work(queue, RM_CAT_COMM, 0, now, now + 1, 4, 3, 4096, sum);
+    rm_trace_work(queue, RM_CAT_COMM, 0, now, now + 1, 4, 4, 4096, unnamed);
+    json_t *root = written(t, RM_OK);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *a = args(nth(root, "X", i));
+        assert_int_equal(integer(a, "layer"), 2);
+        assert_string_equal(string(a, "layer_name"), "layer4 \"2\"");
+        assert_string_equal(string(a, "pass"), "bwd_weights");
+        assert_int_equal(integer(a, "bucket"), 3);
+        assert_int_equal(integer(a, "step"), 4);
+        assert_false(has(a, "first_gradient"));
+    }
+    static const char *const keys[] = { "layer", "layer_name", "pass", "bucket", "step", "first_gradient" };
+    for (size_t i = 0; i < RM_COUNT(keys); i++) assert_false(has(args(nth(root, "X", 2)), keys[i]));
+    const json_t *a = args(nth(root, "X", 3));
+    assert_int_equal(integer(a, "bytes"), 4096);
+    assert_int_equal(integer(a, "bucket"), 0);
+    assert_int_equal(integer(a, "first_gradient"), 0);
+    assert_int_equal(integer(a, "last_gradient"), 7);
+    assert_string_equal(string(a, "first_gradient_name"), "fc.bias");
+    assert_string_equal(string(a, "last_gradient_name"), "conv1.weight");
+    assert_string_equal(string(a, "pass"), "all_reduce");
+    assert_int_equal(integer(a, "layer"), 2);
+    assert_string_equal(string(a, "layer_name"), "layer4 \"2\"");
+    a = args(nth(root, "X", 4));
+    assert_int_equal(integer(a, "last_gradient"), 9);
+    assert_false(has(a, "first_gradient_name") || has(a, "last_gradient_name") || has(a, "layer"));
+    json_decref(root);
+    rm_trace_close(t);
+}
+
+static void test_lane_again_and_fill(void **state)
+{
+    rm_trace *t;
+    rm_lane *a, *b, *queue;
+    ok(rm_trace_open(10, &t));
+    ok(rm_trace_lane_again(t, RM_LANE_THREAD, "input worker 0", 4, &a));
+    ok(rm_trace_lane_again(t, RM_LANE_THREAD, "input worker 0", 4, &b));
+    assert_ptr_equal(a, b);
+    ok(rm_trace_lane_again(t, RM_LANE_QUEUE, "input worker 0", 4, &queue));
+    assert_ptr_not_equal(a, queue);
+    assert_int_equal(rm_trace_fill(t), 0);
+    for (uint32_t i = 0; i < 3; i++) rm_trace_span(b, RM_CAT_INPUT, 0, i, i + 1, i, 0, -1);
+    rm_trace_span(queue, RM_CAT_KERNEL, 0, 1, 2, 0, 0, -1);
+    assert_int_equal(rm_trace_fill(t), 75);
+    for (uint32_t i = 0; i < 3; i++) rm_trace_span(b, RM_CAT_INPUT, 0, i, i + 1, i, 0, -1);
+    assert_int_equal(rm_trace_fill(t), 100);
+    assert_int_equal(rm_trace_dropped(t), 2);
+    rm_trace_close(t);
+}
+
+/* Nanoseconds an event, least of some rounds; with the clock read at its begin and its end, or without. */
+static double cost_of_event(bool clock)
+{
+    enum { N = 1 << 16, ROUNDS = 9 };
+    double least = 1e9;
+    for (int r = 0; r < ROUNDS; r++) {
+        rm_trace *t;
+        rm_lane *lane;
+        ok(rm_trace_open(N, &t));
+        ok(rm_trace_lane(t, RM_LANE_QUEUE, "compute", &lane));
+        const rm_part_of of = { .bucket = 1, .pass = 2, .last = -1 };
+        const uint64_t begin = rm_now_ns();
+        for (uint32_t i = 0; i < N; i++) {
+            const uint64_t from = clock ? rm_now_ns() : begin + i;
+            rm_trace_work(lane, RM_CAT_KERNEL, 1, from, clock ? rm_now_ns() : begin + 2 * i, i, i, i, of);
+        }
+        least = fmin(least, (double)(rm_now_ns() - begin) / N);
+        assert_int_equal(rm_trace_dropped(t), 0);
+        rm_trace_close(t);
+    }
+    return least;
+}
+
+/* Printed, and held to far more than it takes (docs/trace.md), for machines are busy and sanitizers slow. */
+static void test_an_event_is_cheap(void **state)
+{
+    const double bare = cost_of_event(false), clocked = cost_of_event(true);
+    print_message("an event: %.1f ns; with two readings of the clock: %.1f ns\n", bare, clocked);
+    assert_true(bare < 2000 && clocked < 10000);
 }
 
 static void test_counters_and_instants(void **state)
@@ -500,7 +602,8 @@ int main(void)
         cmocka_unit_test(test_every_event_is_there), cmocka_unit_test(test_names_survive), cmocka_unit_test(test_names_say_the_class),
         cmocka_unit_test(test_launches), cmocka_unit_test(test_counters_and_instants), cmocka_unit_test(test_head),
         cmocka_unit_test(test_full_ring_keeps_the_oldest), cmocka_unit_test(test_gzip_holds_the_same), cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_a_lane_a_thread),
+        cmocka_unit_test(test_a_lane_a_thread), cmocka_unit_test(test_work_says_what_it_is_part_of), cmocka_unit_test(test_lane_again_and_fill),
+        cmocka_unit_test(test_an_event_is_cheap),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
