@@ -6,6 +6,7 @@
 #include "bench/session.h"
 #include "profiler/stats.h"
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,27 @@ static void set_accuracy(json_t *row, const rm_train_result *r, double target)
         json_object_set_new(row, "time_to_accuracy_s_reason", json_string(target > 0 ? "the target was not reached" : "the recipe states no target"));
 }
 
+/* What tracing cost, and the trace. */
+static void set_trace(json_t *row, const bench_options *o, const rm_train_result *r)
+{
+    static const char none[] = "the run has no traced and untraced steps of one image size to compare";
+    const rm_perturbation *p = &r->trace_cost;
+    if (!o->trace[0]) {
+        bench_set_null(row, "trace", "--trace was not given");
+        return;
+    }
+    json_t *t = json_object();
+    bench_set_number(t, "ratio", p->n ? p->ratio : NAN, none);
+    bench_set_number(t, "low", p->n ? p->low : NAN, none);
+    bench_set_number(t, "high", p->n ? p->high : NAN, none);
+    json_object_set_new(t, "steps", json_integer((json_int_t)p->n));
+    if (p->n) json_object_set_new(t, "perturbed", json_boolean(p->perturbed));
+    else bench_set_null(t, "perturbed", none);
+    if (r->trace_file[0]) json_object_set_new(t, "file", json_string(r->trace_file));
+    else bench_set_null(t, "file", "no trace was written");
+    json_object_set_new(row, "trace", t);
+}
+
 static json_t *result_json(const bench_options *o, const bench_session *s, const rm_train_config *c, const rm_train_result *r)
 {
     char line[1024];
@@ -82,6 +104,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_set_new(row, "resumed_from", json_integer((json_int_t)r->resumed_from));
     json_object_set_new(row, "not_saved", json_boolean(r->not_saved));
     json_object_set_new(row, "trace_cut", json_boolean(r->trace_cut));
+    set_trace(row, o, r);
     json_object_set_new(row, "epochs_log", epochs_json(r));
     json_object_set_new(row, "reproduce", json_string(line));
     set_accuracy(row, r, c->target_top1);

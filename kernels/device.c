@@ -62,7 +62,7 @@ rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *c
     if (ops->abi != RM_DEVICE_ABI) RM_BUG("device table of another version");
     RM_TRY(ops->open(cfg ? cfg : &defaults, &d));
     d->ops = ops;
-    d->allocs = d->runs = d->live = 0;
+    d->allocs = d->runs = d->live = d->live_bytes = 0;
     *out_device = d;
     return RM_OK;
 }
@@ -90,6 +90,7 @@ void rm_device_get_info(const rm_device *d, rm_device_info *out_info)
 const char *rm_device_name(const rm_device *d) { return d->ops->name; }
 uint64_t rm_device_allocs(const rm_device *d) { return d->allocs; }
 uint64_t rm_device_runs(const rm_device *d) { return d->runs; }
+uint64_t rm_device_bytes(const rm_device *d) { return d->live_bytes; }
 
 /* ---- memory */
 rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
@@ -99,6 +100,7 @@ rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
     RM_ASSERT(buf->device == d && buf->bytes >= bytes);
     d->allocs++;
     d->live++;
+    d->live_bytes += buf->bytes;
     *out_buf = buf;
     return RM_OK;
 }
@@ -108,6 +110,7 @@ void rm_buf_free(rm_device *d, rm_buf *buf)
     if (!buf) return;
     RM_ASSERT(buf->device == d && d->live > 0);
     d->live--;
+    d->live_bytes -= buf->bytes;
     d->ops->release(d, buf);
 }
 

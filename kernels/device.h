@@ -134,9 +134,10 @@ void      rm_plan_free(rm_device *d, rm_plan *plan);
 /* Counters since open, for "no allocation after warm-up" and op-launch counts. */
 uint64_t  rm_device_allocs(const rm_device *d);
 uint64_t  rm_device_runs(const rm_device *d);
+uint64_t  rm_device_bytes(const rm_device *d);         /* in buffers that are not freed */
 
 /* ---- for implementers: every device's objects begin with these. */
-struct rm_device { const rm_device_ops *ops; uint64_t allocs, runs, live; };
+struct rm_device { const rm_device_ops *ops; uint64_t allocs, runs, live, live_bytes; };
 struct rm_buf    { rm_device *device; size_t bytes; void *ptr; };
 /* The device fills op and info of a plan; the rest is the wrapper's, which checks every run against it: the slots that
  * this op uses, and how many bytes each must have. */

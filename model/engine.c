@@ -162,7 +162,8 @@ rm_status rm_engine_resize(rm_engine *e, int32_t px)
 /* ---- sources */
 static rm_status loader_next(void *ctx, rm_batch **out, uint64_t *wait_ns) { return rm_loader_next(ctx, out, wait_ns); }
 static void loader_release(void *ctx, rm_batch *b) { rm_loader_release(ctx, b); }
-rm_source rm_source_loader(rm_loader *l) { return (rm_source){ loader_next, loader_release, l }; }
+static int32_t loader_ready(void *ctx) { return rm_loader_ready(ctx); }
+rm_source rm_source_loader(rm_loader *l) { return (rm_source){ loader_next, loader_release, l, loader_ready }; }
 
 rm_status rm_synthetic_new(int32_t n, int32_t px, int32_t classes, uint64_t seed, rm_synthetic *out)
 {
@@ -202,7 +203,7 @@ static rm_status synthetic_next(void *ctx, rm_batch **out, uint64_t *wait_ns)
     return RM_OK;
 }
 static void synthetic_release(void *ctx, rm_batch *b) { (void)ctx; (void)b; }
-rm_source rm_source_synthetic(rm_synthetic *s) { return (rm_source){ synthetic_next, synthetic_release, s }; }
+rm_source rm_source_synthetic(rm_synthetic *s) { return (rm_source){ synthetic_next, synthetic_release, s, NULL }; }
 
 /* ---- the step */
 static void rest(uint64_t ns)
@@ -347,13 +348,17 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     rm_buckets_begin(&e->buckets);
     e->buckets.delay_last_ns = e->inject.link_ns;
     e->host_from_ns = s.begin_ns;
+    rm_engine_trace_begin(e, step, s.begin_ns);
     RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));
     RM_TRY(rm_net_prologue(e->net));
-    for (int32_t i = 0; i < parts; i++) RM_TRY(micro_batch(e, src, i == 0, overlap, &s));
+    for (int32_t i = 0; i < parts; i++) {
+        if (i) rm_engine_trace_batch(e); /* before its marks are set again */
+        RM_TRY(micro_batch(e, src, i == 0, overlap, &s));
+    }
     RM_TRY(reduce_and_update(e, &s));
     RM_TRY(account(e, &s));
     s.loss /= parts;
-    if (e->trace) rm_engine_trace_step(e, step, &s);
+    rm_engine_trace_end(e, src, &s);
     RM_TRY(check_numbers(e, step, s.loss));
     *out = s;
     return RM_OK;

@@ -43,6 +43,7 @@ typedef struct rm_engine {
     rm_classes classes;            /* of the last step: what rm_step.budget was made of */
     uint64_t   host_from_ns;       /* the host is at work since then */
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
+    bool       trace_paused;       /* the caller's, between steps: those that follow are not traced */
     rm_counters *counters;         /* the caller's; NULL: steps are not counted */
 } rm_engine;
 
@@ -73,6 +74,7 @@ typedef struct rm_source {
     rm_status (*next)(void *ctx, rm_batch **out, uint64_t *wait_ns);
     void      (*release)(void *ctx, rm_batch *b);
     void      *ctx;
+    int32_t   (*ready)(void *ctx);  /* batches that wait to be taken; NULL: there is no ring */
 } rm_source;
 rm_source rm_source_loader(rm_loader *l);
 /* One random batch (seed) that never ends: no input at all. */

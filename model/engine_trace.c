@@ -1,24 +1,51 @@
 #include "model/engine_trace.h"
 #include "base/clock.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+/* The pass of an all-reduce's launch, after those of the network. */
+enum { PASS_ALL_REDUCE = RM_PASS_COUNT };
+
+typedef enum lane { COMPUTE, COMM, COPIES, INPUT, HOST, LANES } lane;
+static const struct { rm_lane_kind kind; const char *label; } lanes[LANES] = {
+    [COMPUTE] = { RM_LANE_QUEUE, "compute" }, [COMM] = { RM_LANE_QUEUE, "communication" }, [COPIES] = { RM_LANE_QUEUE, "copies" },
+    [INPUT] = { RM_LANE_THREAD, "input" },    [HOST] = { RM_LANE_THREAD, "host" },
+};
+
+typedef enum text { ALL_REDUCE, BARRIER, COPY, LAUNCH, LAUNCH_COPY, WAIT_INPUT, HOST_AT_WORK, DEVICE_MEMORY, RESIDENT_MEMORY, BATCHES_READY, LANES_FULL, TEXTS } text;
+/* Tools know communication and launches by these names of theirs. */
+static const char *const texts[TEXTS] = {
+    [ALL_REDUCE] = "ncclDevKernel_AllReduce_Sum", [BARRIER] = "ncclDevKernel_Barrier", [COPY] = "Memcpy images and labels",
+    [LAUNCH] = "cudaLaunchKernel", [LAUNCH_COPY] = "cudaMemcpyAsync", [WAIT_INPUT] = "wait for a batch", [HOST_AT_WORK] = "host at work",
+    [DEVICE_MEMORY] = "device memory (bytes)", [RESIDENT_MEMORY] = "resident memory (bytes)", [BATCHES_READY] = "batches ready",
+    [LANES_FULL] = "trace lanes full (%)",
+};
 
 struct rm_engine_trace {
     rm_trace *trace;
-    rm_lane *compute, *comm, *input, *host;
-    const rm_net *net;           /* the names below are of its nodes */
-    rm_name *node;
-    int32_t n_node;
-    rm_name bucket, barrier, wait_input, copy, host_name, step;
-    uint64_t corr;
+    rm_lane *lane[LANES];
+    rm_name  name[TEXTS];
+    const rm_net *net;           /* the rows below are of its nodes */
+    struct node_row { rm_name name; int32_t gradient; } *node;
+    int32_t  n_node;
+    uint64_t corr, since_ns;     /* what was launched before is in the trace */
+    uint32_t step;
+    int      statm;              /* /proc/self/statm; -1: there is none */
 };
 
-static rm_status open_lanes(struct rm_engine_trace *t)
+/* ---- setting up */
+
+static rm_status tell_graph(rm_trace *t, const rm_graph *g)
 {
-    RM_TRY(rm_trace_lane(t->trace, RM_LANE_QUEUE, "compute", &t->compute));
-    RM_TRY(rm_trace_lane(t->trace, RM_LANE_QUEUE, "communication", &t->comm));
-    RM_TRY(rm_trace_lane(t->trace, RM_LANE_THREAD, "input", &t->input));
-    return rm_trace_lane(t->trace, RM_LANE_THREAD, "host", &t->host);
+    for (int32_t i = 0; i < g->n_layer; i++) RM_TRY(rm_trace_tell(t, RM_TABLE_LAYER, (uint32_t)i, g->layer[i].name, -1));
+    for (int32_t r = 0; r < g->n_param; r++) {
+        const rm_param *p = &g->param[g->by_ready[r]];
+        RM_TRY(rm_trace_tell(t, RM_TABLE_GRADIENT, (uint32_t)r, p->name, p->layer));
+    }
+    for (int i = 0; i < RM_PASS_COUNT; i++) RM_TRY(rm_trace_tell(t, RM_TABLE_PASS, (uint32_t)i, rm_pass_name((rm_pass)i), -1));
+    return rm_trace_tell(t, RM_TABLE_PASS, PASS_ALL_REDUCE, "all_reduce", -1);
 }
 
 static rm_status name_nodes(struct rm_engine_trace *t, const rm_net *net)
@@ -26,22 +53,24 @@ static rm_status name_nodes(struct rm_engine_trace *t, const rm_net *net)
     const rm_node *node;
     const int32_t n = rm_net_nodes(net, &node);
     if (t->net == net && t->n_node == n) return RM_OK;
-    rm_name *name = realloc(t->node, (size_t)n * sizeof *name);
-    if (!name) return rm_fail(RM_E_NOMEM, "out of memory for the names of a trace");
-    t->node = name;
+    struct node_row *row = realloc(t->node, (size_t)n * sizeof *row);
+    if (!row) return rm_fail(RM_E_NOMEM, "out of memory for the names of a trace");
+    t->node = row;
+    for (int32_t i = 0; i < n; i++) {
+        char full[sizeof node[i].name + 32];
+        snprintf(full, sizeof full, "%s %s", node[i].name, rm_pass_name(node[i].pass));
+        row[i] = (struct node_row){ rm_trace_name(t->trace, full), rm_net_gradient(net, i) };
+    }
+    RM_TRY(tell_graph(t->trace, rm_net_graph(net)));
     t->net = net;
     t->n_node = n;
-    for (int32_t i = 0; i < n; i++) {
-        char text[sizeof node[i].name + 32];
-        snprintf(text, sizeof text, "%s %s", node[i].name, rm_pass_name(node[i].pass));
-        name[i] = rm_trace_name(t->trace, text);
-    }
     return RM_OK;
 }
 
 static void close_trace(rm_engine *e)
 {
     if (!e->trace) return;
+    if (e->trace->statm >= 0) close(e->trace->statm);
     free(e->trace->node);
     free(e->trace);
     e->trace = NULL;
@@ -50,59 +79,132 @@ static void close_trace(rm_engine *e)
 rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace)
 {
     close_trace(e);
+    e->trace_paused = false;
     if (!trace) return RM_OK;
     RM_ASSERT(e->cfg.timers);
     struct rm_engine_trace *t = calloc(1, sizeof *t);
     if (!t) return rm_fail(RM_E_NOMEM, "out of memory for a trace");
-    t->trace = trace;
-    t->bucket = rm_trace_name(trace, "ncclDevKernel_AllReduce_Sum"); /* what tools know as communication */
-    t->barrier = rm_trace_name(trace, "ncclDevKernel_Barrier");
-    t->wait_input = rm_trace_name(trace, "input: wait for a batch");
-    t->copy = rm_trace_name(trace, "copy images and labels");
-    t->host_name = rm_trace_name(trace, "host at work");
-    t->step = rm_trace_name(trace, "ProfilerStep");
     e->trace = t;
-    rm_status st = open_lanes(t);
+    t->trace = trace;
+    t->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    for (int i = 0; i < TEXTS; i++) t->name[i] = rm_trace_name(trace, texts[i]);
+    rm_status st = RM_OK;
+    for (int i = 0; st == RM_OK && i < LANES; i++) st = rm_trace_lane(trace, lanes[i].kind, lanes[i].label, &t->lane[i]);
     if (st == RM_OK) st = name_nodes(t, e->net);
     if (st != RM_OK) close_trace(e);
     return st;
 }
 
-static void trace_set(rm_lane *lane, rm_cat cat, rm_name name, const rm_intervals *s, uint32_t step)
+/* ---- a step */
+
+static bool tracing(const rm_engine *e) { return e->trace && !e->trace_paused; }
+
+void rm_engine_trace_begin(rm_engine *e, uint64_t step, uint64_t begin_ns)
 {
-    for (size_t i = 0; i < s->n; i++) rm_trace_span(lane, cat, name, s->at[i].begin, s->at[i].end, step, 0, 0);
+    const bool on = tracing(e);
+    rm_net_note_launches(e->net, on);
+    e->buckets.note_launches = on;
+    if (!on) return;
+    e->trace->step = (uint32_t)step;
+    e->trace->since_ns = begin_ns;
 }
 
-static void trace_node(struct rm_engine_trace *t, const rm_net *net, const rm_node *node, rm_name name, uint32_t step)
+/* The bucket that the gradient at this place of the ready order travels in. */
+static int16_t bucket_of(const rm_buckets *b, int32_t ready)
+{
+    uint32_t from = 0, to = b->n;
+    if (ready < 0) return -1;
+    while (from < to) {
+        const uint32_t middle = (from + to) / 2;
+        if (b->at[middle].last < (uint32_t)ready) from = middle + 1;
+        else to = middle;
+    }
+    return from < b->n ? (int16_t)from : -1;
+}
+
+static void trace_node(struct rm_engine_trace *t, const rm_node *node, rm_name name, int16_t bucket)
 {
     uint64_t begin, end;
-    if (!node->begin || rm_node_ns(net, node, &begin, &end) != RM_OK || end <= begin) return;
-    rm_trace_span(t->compute, RM_CAT_KERNEL, name, begin, end, step, ++t->corr, node->layer);
+    if (!node->begin || node->launch_ns < t->since_ns || rm_node_ns(t->net, node, &begin, &end) != RM_OK) return;
+    const rm_part_of of = { .bucket = bucket, .pass = (int16_t)node->pass, .last = -1 };
+    rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], node->launch_ns, node->launched_ns, t->step, ++t->corr, node->layer, of);
+    rm_trace_work(t->lane[COMPUTE], RM_CAT_KERNEL, name, begin, end, t->step, t->corr, node->layer, of);
+}
+
+static void trace_copy(struct rm_engine_trace *t, const rm_node *copy)
+{
+    uint64_t begin, end;
+    if (!copy->begin || copy->launch_ns < t->since_ns || rm_node_ns(t->net, copy, &begin, &end) != RM_OK) return;
+    rm_trace_span(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH_COPY], copy->launch_ns, copy->launched_ns, t->step, ++t->corr, -1);
+    rm_trace_span(t->lane[COPIES], RM_CAT_COPY, t->name[COPY], begin, end, t->step, t->corr, (int64_t)copy->info.bytes_written);
 }
 
 /* The update comes last, whole or in parts. */
-static void trace_nodes(struct rm_engine_trace *t, const rm_net *net, uint32_t step)
+static void trace_nodes(rm_engine *e, struct rm_engine_trace *t)
 {
     const rm_node *node, *part;
-    const int32_t n = rm_net_nodes(net, &node);
-    const uint32_t n_part = rm_net_update_parts(net, &part);
-    for (int32_t i = 0; i < n; i++)
-        if (!n_part || node[i].pass != RM_PASS_UPDATE) trace_node(t, net, &node[i], t->node[i], step);
-    for (uint32_t i = 0; i < n_part; i++) trace_node(t, net, &part[i], t->node[n - 1], step);
+    const int32_t n = rm_net_nodes(e->net, &node);
+    const uint32_t n_part = rm_net_update_parts(e->net, &part);
+    trace_copy(t, rm_net_copy(e->net));
+    for (int32_t i = 0; i < n; i++) trace_node(t, &node[i], t->node[i].name, bucket_of(&e->buckets, t->node[i].gradient));
+    for (uint32_t i = 0; i < n_part; i++) trace_node(t, &part[i], t->node[n - 1].name, (int16_t)i);
 }
 
-void rm_engine_trace_step(rm_engine *e, uint64_t step, const rm_step *s)
+void rm_engine_trace_batch(rm_engine *e)
 {
     struct rm_engine_trace *t = e->trace;
-    const rm_buckets *b = &e->buckets;
-    const uint32_t k = (uint32_t)step;
-    if (name_nodes(t, e->net) != RM_OK) return; /* after a change of image size; without memory the step is left out */
-    rm_trace_span(t->host, RM_CAT_STEP, t->step, s->begin_ns, s->begin_ns + s->step_ns, k, 0, 0);
-    trace_nodes(t, e->net, k);
-    for (uint32_t i = 0; i < b->n && b->at[i].end_ns; i++)
-        rm_trace_span(t->comm, RM_CAT_COMM, t->bucket, b->at[i].start_ns, b->at[i].end_ns, k, 0, (int64_t)b->at[i].bytes);
-    if (e->mode == RM_REDUCE_BARRIER) trace_set(t->comm, RM_CAT_COMM, t->barrier, &e->classes.comm, k);
-    trace_set(t->input, RM_CAT_INPUT, t->wait_input, &e->classes.input, k);
-    trace_set(t->host, RM_CAT_COPY, t->copy, &e->classes.copy, k);
-    trace_set(t->host, RM_CAT_HOST, t->host_name, &e->classes.host, k);
+    if (!tracing(e) || name_nodes(t, e->net) != RM_OK) return;
+    trace_nodes(e, t);
+    t->since_ns = rm_now_ns();
+}
+
+static void trace_buckets(const rm_engine *e, struct rm_engine_trace *t)
+{
+    const rm_graph *g = &e->graph;
+    for (uint32_t i = 0; i < e->buckets.n && e->buckets.at[i].end_ns; i++) {
+        const rm_bucket *k = &e->buckets.at[i];
+        const rm_part_of launch = { .bucket = (int16_t)i, .pass = PASS_ALL_REDUCE, .last = -1 };
+        const rm_part_of sum = { .bucket = (int16_t)i, .first = (int16_t)k->first, .last = (int16_t)k->last };
+        rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], k->launch_ns, k->launched_ns, t->step, ++t->corr, g->param[g->by_ready[k->last]].layer, launch);
+        rm_trace_work(t->lane[COMM], RM_CAT_COMM, t->name[ALL_REDUCE], k->start_ns, k->end_ns, t->step, t->corr, (int64_t)k->bytes, sum);
+    }
+}
+
+static void trace_set(const struct rm_engine_trace *t, lane where, rm_cat cat, text what, const rm_intervals *s)
+{
+    for (size_t i = 0; i < s->n; i++) rm_trace_span(t->lane[where], cat, t->name[what], s->at[i].begin, s->at[i].end, t->step, 0, -1);
+}
+
+/* What the process has in memory; -1: the system does not say. */
+static int64_t resident_bytes(int statm)
+{
+    char line[128];
+    long long pages;
+    const ssize_t n = statm < 0 ? -1 : pread(statm, line, sizeof line - 1, 0);
+    if (n <= 0) return -1;
+    line[n] = '\0';
+    return sscanf(line, "%*s %lld", &pages) == 1 ? pages * sysconf(_SC_PAGESIZE) : -1; // NOLINT(cert-err34-c)
+}
+
+static void trace_counters(const rm_engine *e, const struct rm_engine_trace *t, const rm_source *src)
+{
+    const uint64_t now = rm_now_ns();
+    const int64_t resident = resident_bytes(t->statm);
+    rm_trace_counter(t->lane[HOST], t->name[DEVICE_MEMORY], now, (int64_t)rm_device_bytes(e->device));
+    if (resident >= 0) rm_trace_counter(t->lane[HOST], t->name[RESIDENT_MEMORY], now, resident);
+    if (src->ready) rm_trace_counter(t->lane[HOST], t->name[BATCHES_READY], now, src->ready(src->ctx));
+    rm_trace_counter(t->lane[HOST], t->name[LANES_FULL], now, rm_trace_fill(t->trace));
+}
+
+void rm_engine_trace_end(rm_engine *e, const rm_source *src, const rm_step *s)
+{
+    struct rm_engine_trace *t = e->trace;
+    if (!tracing(e) || name_nodes(t, e->net) != RM_OK) return; /* after a change of image size; without memory the step is left out */
+    rm_trace_span(t->lane[HOST], RM_CAT_STEP, 0, s->begin_ns, s->begin_ns + s->step_ns, t->step, 0, -1);
+    trace_nodes(e, t);
+    trace_buckets(e, t);
+    if (e->mode == RM_REDUCE_BARRIER) trace_set(t, COMM, RM_CAT_COMM, BARRIER, &e->classes.comm);
+    trace_set(t, INPUT, RM_CAT_INPUT, WAIT_INPUT, &e->classes.input);
+    trace_set(t, HOST, RM_CAT_HOST, HOST_AT_WORK, &e->classes.host);
+    trace_counters(e, t, src);
 }

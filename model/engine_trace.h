@@ -1,8 +1,13 @@
-/* One rank's steps as lanes of a trace: compute queue, communication, input, host. Internal to the engine. */
+/* One rank's steps as lanes of a trace: compute, communication and copies, which are queues; input and the host, with the launches of
+ * what is on the queues; counters once a step. Nothing is emitted while a step runs that can wait for its end, and what is timed that is
+ * not timed anyway are the launches. Internal to the engine. Without a trace, or while it is paused, these do nothing. */
 #ifndef RM_ENGINE_TRACE_H
 #define RM_ENGINE_TRACE_H
 #include "model/engine.h"
 
-/* Emits a finished step from its marks: nothing is timed while it runs that is not timed anyway. */
-void rm_engine_trace_step(rm_engine *e, uint64_t step, const rm_step *s);
+void rm_engine_trace_begin(rm_engine *e, uint64_t step, uint64_t begin_ns);
+/* Between two micro-batches: emits the one before, whose marks the next one takes. */
+void rm_engine_trace_batch(rm_engine *e);
+/* After the step: emits the rest from its marks, and the counters. */
+void rm_engine_trace_end(rm_engine *e, const rm_source *src, const rm_step *s);
 #endif

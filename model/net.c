@@ -1,4 +1,5 @@
 #include "model/net_private.h"
+#include "base/clock.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ rm_status rm_net_new(rm_device *d, const rm_graph *g, const rm_net_config *cfg, 
     net->cfg = *cfg;
     net->params = params;
     net->owns_params = params_cfg != NULL;
+    net->copy = (rm_node){ .layer = -1, .pass = RM_PASS_INPUT, .name = "images and labels" };
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, allocate_tables(net), fail);
     RM_TRY_GOTO(st, rm_net_lower(net, params_cfg), fail);
@@ -54,6 +56,9 @@ static void free_marks(rm_net *net)
         rm_mark_free(net->device, net->node[i].end);
         net->node[i].begin = net->node[i].end = NULL;
     }
+    rm_mark_free(net->device, net->copy.begin);
+    rm_mark_free(net->device, net->copy.end);
+    net->copy.begin = net->copy.end = NULL;
     net->timed = false;
 }
 
@@ -82,6 +87,20 @@ const rm_graph *rm_net_graph(const rm_net *net) { return net->graph; }
 void rm_net_get_size(const rm_net *net, rm_net_size *out) { *out = net->size; }
 
 /* ---- inputs */
+/* A node's beginning and end on the queue and, where that is noted, on the host. */
+static rm_status begin_node(rm_net *net, rm_node *n)
+{
+    if (net->noting) n->launch_ns = rm_now_ns();
+    return n->begin ? rm_mark_set(net->device, NULL, n->begin) : RM_OK;
+}
+
+static rm_status end_node(rm_net *net, rm_node *n)
+{
+    if (n->end) RM_TRY(rm_mark_set(net->device, NULL, n->end));
+    if (net->noting) n->launched_ns = rm_now_ns();
+    return RM_OK;
+}
+
 static rm_status write_fixed(rm_net *net, int32_t tensor, const void *src, size_t bytes)
 {
     return rm_device_write(net->device, NULL, net->tensor[tensor].ref, src, bytes);
@@ -91,6 +110,8 @@ rm_status rm_net_set_images_u8(rm_net *net, const uint8_t *image, const uint8_t 
 {
     RM_ASSERT(!net->cfg.input_f32 && n <= net->graph->image.n);
     rm_shape s = net->graph->image;
+    net->copy.info.bytes_written = (uint64_t)n * ((uint64_t)s.h * (uint64_t)s.w * 3 + 1);
+    RM_TRY(begin_node(net, &net->copy));
     RM_TRY(write_fixed(net, net->input, image, (size_t)n * (size_t)s.h * (size_t)s.w * 3));
     return write_fixed(net, net->flip, flip, (size_t)n);
 }
@@ -108,7 +129,9 @@ rm_status rm_net_set_images_f32(rm_net *net, const float *image)
 rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n)
 {
     RM_ASSERT(net->cfg.training && n <= net->graph->image.n);
-    return write_fixed(net, net->label, label, (size_t)n * sizeof *label);
+    net->copy.info.bytes_written += (uint64_t)n * sizeof *label;
+    RM_TRY(write_fixed(net, net->label, label, (size_t)n * sizeof *label));
+    return end_node(net, &net->copy);
 }
 
 rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
@@ -123,12 +146,11 @@ rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay
 }
 
 /* ---- running */
-rm_status rm_net_run_node(rm_net *net, const rm_node *n)
+rm_status rm_net_run_node(rm_net *net, rm_node *n)
 {
-    rm_device *d = net->device;
-    if (n->begin) RM_TRY(rm_mark_set(d, NULL, n->begin));
-    RM_TRY(rm_device_run(d, NULL, n->plan, &n->args));
-    return n->end ? rm_mark_set(d, NULL, n->end) : RM_OK;
+    RM_TRY(begin_node(net, n));
+    RM_TRY(rm_device_run(net->device, NULL, n->plan, &n->args));
+    return end_node(net, n);
 }
 
 static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
@@ -210,7 +232,25 @@ rm_status rm_net_timers(rm_net *net, bool on)
         RM_TRY(rm_mark_new(net->device, &net->node[i].begin));
         RM_TRY(rm_mark_new(net->device, &net->node[i].end));
     }
-    return RM_OK;
+    if (on) RM_TRY(rm_mark_new(net->device, &net->copy.begin));
+    return on ? rm_mark_new(net->device, &net->copy.end) : RM_OK;
+}
+
+const rm_node *rm_net_copy(const rm_net *net) { return &net->copy; }
+void rm_net_note_launches(rm_net *net, bool on) { net->noting = on; }
+
+int32_t rm_net_gradient(const rm_net *net, int32_t i)
+{
+    int32_t last = -1;
+    const rm_pass pass = net->node[i].pass;
+    if (pass < RM_PASS_BWD_DATA || pass > RM_PASS_BWD) return -1;
+    for (int32_t k = 0; k < RM_SLOT_COUNT; k++) {
+        const int32_t at = net->links[i].t[k];
+        if (at < 0 || net->tensor[at].home != HOME_GRAD) continue;
+        const int32_t ready = net->graph->param[net->tensor[at].index].ready;
+        if (ready > last) last = ready;
+    }
+    return last;
 }
 
 int32_t rm_net_nodes(const rm_net *net, const rm_node **out)

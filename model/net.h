@@ -35,6 +35,7 @@ typedef struct rm_node {
     char         name[RM_NAME_MAX + 16];
     int32_t      ready;         /* gradients complete after this node: ready positions 0..ready-1 */
     rm_mark     *begin, *end;   /* NULL without timers */
+    uint64_t     launch_ns, launched_ns; /* the host began and ended enqueueing it, the last time that rm_net_note_launches() was on */
 } rm_node;
 
 typedef struct rm_net rm_net;
@@ -78,5 +79,10 @@ rm_buf   *rm_net_grad_buf(const rm_net *net);
 rm_status rm_net_timers(rm_net *net, bool on) RM_CHECKED;     /* creates or frees the marks */
 int32_t   rm_net_nodes(const rm_net *net, const rm_node **out_node); /* in the order of the step */
 uint32_t  rm_net_update_parts(const rm_net *net, const rm_node **out_node); /* of the update in parts; 0: whole */
+/* The copy of images and labels as a node without op and plan; info.bytes_written is its size. */
+const rm_node *rm_net_copy(const rm_net *net);
+/* Last position in ready order among the gradients that node i writes; -1: it writes none. */
+int32_t   rm_net_gradient(const rm_net *net, int32_t i);
+void      rm_net_note_launches(rm_net *net, bool on);
 rm_status rm_node_ns(const rm_net *net, const rm_node *node, uint64_t *out_begin, uint64_t *out_end) RM_CHECKED; /* after rm_net_finish() */
 #endif

@@ -50,7 +50,9 @@ struct rm_net {
     rm_node        *part; uint32_t n_part;   /* net_update.c: the update in parts, */
     rm_buf         *part_flag;               /* ... each with a flag of its own */
     int32_t       (*host_part_flag)[2];
+    rm_node         copy;    /* images and labels */
     bool            timed;   /* nodes have marks */
+    bool            noting;  /* when nodes are launched */
     bool            updated; /* an update is in the queue: its flags are read by rm_net_finish() */
 };
 
@@ -58,7 +60,7 @@ struct rm_net {
 rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg) RM_CHECKED;
 int32_t   rm_net_tensor(rm_net *net, rm_tdesc desc, rm_home home, int32_t index); /* -1: out of memory */
 /* net.c: one node between its marks */
-rm_status rm_net_run_node(rm_net *net, const rm_node *n) RM_CHECKED;
+rm_status rm_net_run_node(rm_net *net, rm_node *n) RM_CHECKED;
 /* net_update.c */
 rm_status rm_net_read_flags(rm_net *net) RM_CHECKED;   /* enqueues the copies */
 void      rm_net_merge_flags(rm_net *net);             /* after a sync */

@@ -9,42 +9,99 @@
 /* Some 300 ops, 161 buckets and a few spans a step: enough for a hundred steps, 6 MB a lane. */
 enum { EVENTS = 1 << 17 };
 
-rm_status rm_step_trace_before(rm_step_trace *t, rm_engine *e, uint64_t step)
+static bool wanted(const rm_step_trace *t) { return t->path && t->path[0]; }
+
+/* ---- what is traced */
+
+static rm_status stop(rm_step_trace *t, rm_engine *e)
 {
-    if (!t->path || !t->path[0]) return RM_OK;
-    if (step == t->from && !t->trace) {
-        RM_TRY(rm_trace_open(EVENTS, &t->trace));
-        return rm_engine_set_trace(e, t->trace);
-    }
-    return step == t->to + 1 ? rm_engine_set_trace(e, NULL) : RM_OK;
+    t->on = false;
+    if (t->loader) RM_TRY(rm_loader_set_trace(t->loader, NULL));
+    return rm_engine_set_trace(e, NULL);
 }
 
-/* "t.json.gz" of rank 3 is "t.rank3.json.gz": the suffix says what is in it. */
-static void name_file(const rm_step_trace *t, const rm_comm *comm, char *out, size_t size)
+rm_status rm_step_trace_open(rm_step_trace *t, rm_engine *e)
+{
+    if (!wanted(t)) return RM_OK;
+    RM_TRY(rm_trace_open(EVENTS, &t->trace));
+    RM_TRY(rm_engine_set_trace(e, t->trace));
+    t->on = true;
+    return t->loader ? rm_loader_set_trace(t->loader, t->trace) : RM_OK;
+}
+
+rm_status rm_step_trace_before(rm_step_trace *t, rm_engine *e, uint64_t step)
+{
+    if (!wanted(t)) return RM_OK;
+    if (step == t->from && !t->trace) return rm_step_trace_open(t, e);
+    return step == t->to + 1 && t->trace ? stop(t, e) : RM_OK;
+}
+
+void rm_step_trace_pause(rm_step_trace *t, rm_engine *e, bool paused)
+{
+    e->trace_paused = paused;
+    if (t->loader) rm_loader_pause_trace(t->loader, paused);
+}
+
+rm_status rm_step_trace_set_loader(rm_step_trace *t, rm_loader *l)
+{
+    t->loader = l;
+    return t->on ? rm_loader_set_trace(l, t->trace) : RM_OK;
+}
+
+void rm_step_trace_forget_loader(rm_step_trace *t) { t->loader = NULL; }
+
+/* ---- the file */
+
+/* "t.json.gz" of rank 3 in a sweep's run of 4 is "t.n4.rank3.json.gz": the suffix says what is in it. */
+void rm_step_trace_name(const rm_step_trace *t, int rank, int world, char *out, size_t size)
 {
     const char *slash = strrchr(t->path, '/'), *dot = strchr(slash ? slash : t->path, '.');
     const int stem = dot ? (int)(dot - t->path) : (int)strlen(t->path);
-    if (rm_comm_size(comm) == 1) snprintf(out, size, "%s", t->path);
-    else snprintf(out, size, "%.*s.rank%d%s", stem, t->path, rm_comm_rank(comm), dot ? dot : "");
+    char n[32] = "", which[32] = "";
+    if (t->sweep_n) snprintf(n, sizeof n, ".n%d", (int)t->sweep_n);
+    if (world > 1 && rank >= 0) snprintf(which, sizeof which, ".rank%d", rank);
+    else if (world > 1) snprintf(which, sizeof which, ".rank*");
+    snprintf(out, size, "%.*s%s%s%s", stem, t->path, n, which, dot ? dot : "");
 }
 
-rm_status rm_step_trace_end(rm_step_trace *t, rm_engine *e)
+static void say_written(const rm_step_trace *t, const rm_perturbation *p)
 {
-    char path[4096], host[64] = "";
+    char cost[160] = "what tracing cost is not known: there were no steps without it at the same image size";
+    if (p->n)
+        snprintf(cost, sizeof cost, "traced steps took %.3f of the others (95 %%: %.3f to %.3f)%s", p->ratio, p->low, p->high, p->perturbed ? ": perturbed" : "");
+    rm_info("trace written: %s; %s", t->file, cost);
+}
+
+static rm_status write_file(rm_step_trace *t, const rm_engine *e, const rm_perturbation *cost)
+{
+    char host[64] = "";
     rm_device_info info;
-    if (!t->trace) {
-        if (t->path && t->path[0]) rm_warn("--trace %s: the run ended before step %llu, where the trace begins: nothing is written", t->path, (unsigned long long)t->from);
-        return RM_OK;
-    }
-    (void)!rm_engine_set_trace(e, NULL);
+    const int rank = rm_comm_rank(e->comm), world = rm_comm_size(e->comm);
     rm_device_get_info(e->device, &info);
-    name_file(t, e->comm, path, sizeof path);
+    rm_step_trace_name(t, rank, world, t->file, sizeof t->file);
     if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
-    const rm_trace_about about = { .rank = rm_comm_rank(e->comm), .world = rm_comm_size(e->comm), .backend = e->comm ? e->comm->ops->name : "self",
-                                   .device = info.name, .host = host, .version = rm_version() };
-    const rm_status st = rm_trace_write(t->trace, &about, path);
-    if (st == RM_OK || st == RM_E_PARTIAL) rm_info("trace written: %s", path);
+    const rm_trace_about about = { .rank = rank, .world = world, .backend = e->comm ? e->comm->ops->name : "self", .device = info.name, .host = host, .version = rm_version() };
+    const rm_status st = rm_trace_write(t->trace, &about, t->file);
+    if (st == RM_OK || st == RM_E_PARTIAL) say_written(t, cost);
+    else t->file[0] = '\0';
+    return st;
+}
+
+void rm_step_trace_drop(rm_step_trace *t, rm_engine *e)
+{
+    (void)!stop(t, e);
     rm_trace_close(t->trace);
     t->trace = NULL;
+}
+
+rm_status rm_step_trace_end(rm_step_trace *t, rm_engine *e, const rm_perturbation *cost)
+{
+    if (!t->trace) {
+        if (wanted(t)) rm_warn("--trace %s: the run ended before step %llu, where the trace begins: nothing is written", t->path, (unsigned long long)t->from);
+        return RM_OK;
+    }
+    (void)!stop(t, e); /* also those who would write while it is written */
+    const rm_status st = write_file(t, e, cost);
+    rm_step_trace_drop(t, e);
     return st;
 }

@@ -79,6 +79,7 @@ static void close_source(run *t)
     if (t->loader) {
         rm_loader_get_stats(t->loader, &s);
         t->skipped_before += s.bad;
+        rm_step_trace_forget_loader(&t->trace);
         rm_loader_close(t->loader);
         t->loader = NULL;
     }
@@ -107,7 +108,7 @@ static rm_status open_source(run *t)
     };
     RM_TRY(rm_loader_open(c->data, &lc, &t->loader));
     t->source = rm_source_loader(t->loader);
-    return RM_OK;
+    return rm_step_trace_set_loader(&t->trace, t->loader);
 }
 
 /* ---- checkpoints */
@@ -210,9 +211,12 @@ static rm_status add_step(run *t, const rm_step *s)
         if (a) r->step_s = a;
         double *b = a ? realloc(r->loss, cap * sizeof *b) : NULL;
         if (b) r->loss = b;
-        if (!a || !b) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+        int32_t *c = b ? realloc(r->step_px, cap * sizeof *c) : NULL;
+        if (c) r->step_px = c;
+        if (!a || !b || !c) return rm_fail(RM_E_NOMEM, "out of memory for step times");
     }
     r->step_s[r->n_step] = rm_s(s->step_ns);
+    r->step_px[r->n_step] = t->engine.cfg.px;
     r->loss[r->n_step++] = s->loss;
     rm_budget_add(&r->total, &s->budget);
     r->images += t->global_batch;
@@ -364,6 +368,34 @@ static void summarise(run *t)
     r->skipped_images = t->skipped_before;
 }
 
+/* Steps of the image size of the first traced one. The first of a size is left out: it touches its memory for the first time. */
+static rm_perturbation cost_of_tracing(const run *t)
+{
+    const rm_train_result *r = t->r;
+    const uint64_t from = t->trace.from, n = r->n_step;
+    double *room = from < n ? malloc(n * sizeof *room) : NULL;
+    size_t n_traced = 0, n_plain = 0;
+    for (uint64_t i = 1; room && i < n; i++) {
+        const bool traced = i >= from && i <= t->trace.to;
+        if (r->step_px[i] != r->step_px[from] || r->step_px[i - 1] != r->step_px[from]) continue;
+        room[traced ? n_traced++ : n - ++n_plain] = r->step_s[i]; /* traced ones from the left, the others from the right */
+    }
+    const rm_perturbation p = n_traced && n_plain ? rm_perturbation_unpaired(room, n_traced, room + n - n_plain, n_plain) : (rm_perturbation){ NAN, NAN, NAN, 0, false };
+    free(room);
+    return p;
+}
+
+static void end_trace(run *t)
+{
+    rm_train_result *r = t->r;
+    if (t->trace.trace) r->trace_cost = cost_of_tracing(t);
+    if (rm_step_trace_end(&t->trace, &t->engine, &r->trace_cost) != RM_OK) {
+        rm_warn("%s", rm_last_error());
+        r->trace_cut = true;
+    }
+    snprintf(r->trace_file, sizeof r->trace_file, "%s", t->trace.file);
+}
+
 /* Found now rather than after an hour: can checkpoints and log be written? */
 static rm_status open_outputs(run *t)
 {
@@ -394,10 +426,7 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
 out:
     close_source(&t);
     if (st == RM_OK || st == RM_E_INTERRUPTED) summarise(&t);
-    if (rm_step_trace_end(&t.trace, &t.engine) != RM_OK) {
-        rm_warn("%s", rm_last_error());
-        out->trace_cut = true;
-    }
+    end_trace(&t);
     rm_engine_free(&t.engine);
     rm_status closed = rm_mllog_close(t.mllog);
     return st != RM_OK ? st : closed;
@@ -408,5 +437,6 @@ void rm_train_result_free(rm_train_result *r)
     free(r->epoch);
     free(r->step_s);
     free(r->loss);
+    free(r->step_px);
     memset(r, 0, sizeof *r);
 }

@@ -34,8 +34,10 @@ typedef struct rm_train_result {
     double   first_images_per_s;
     bool     evaluated, not_saved;   /* not_saved: a checkpoint could not be written */
     bool     trace_cut;              /* a trace was not written, or not whole */
+    char     trace_file[RM_TRACE_PATH]; /* rank 0's; "": none was written */
+    rm_perturbation trace_cost;      /* of this rank's traced steps over the others of the same image size but the first; n 0: there were none of either */
     rm_epoch_row *epoch; uint32_t n_epoch;
-    double  *step_s, *loss; uint64_t n_step;  /* every raw step */
+    double  *step_s, *loss; int32_t *step_px; uint64_t n_step;  /* every raw step */
     rm_budget total;                 /* sums over the steps */
     char     newest[544];            /* newest checkpoint, "" none */
     uint64_t resumed_from;

@@ -6,7 +6,7 @@
  * Threads: rm_dataset is immutable after open and may be shared; one consumer per rm_loader. */
 #ifndef RM_INPUT_H
 #define RM_INPUT_H
-#include "base/status.h"
+#include "profiler/trace.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -98,6 +98,12 @@ typedef struct rm_loader_stats { uint64_t images, batches, decode_ns, resize_ns,
 void      rm_loader_get_stats(rm_loader *l, rm_loader_stats *out);
 /* Bad files met so far: path and reason. Valid until close. */
 uint32_t  rm_loader_bad(rm_loader *l, uint32_t i, const char **path, const char **reason);
+/* Finished batches in the ring. */
+int32_t   rm_loader_ready(rm_loader *l);
+/* A lane a worker, "input worker K": what it reads, what it decodes and resizes (strip by strip, hence one span), with the sample's index;
+ * and waiting for room in the ring. NULL: stop. Nothing is emitted once it returned from that, nor while paused. The trace is the caller's. */
+rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t) RM_CHECKED;
+void      rm_loader_pause_trace(rm_loader *l, bool paused);
 void      rm_loader_close(rm_loader *l);
 /* Batches an epoch of this shard has. */
 uint64_t  rm_loader_batches_per_epoch(const rm_dataset *ds, const rm_loader_config *cfg);

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEFAULT_DEPTH = 4, MAX_REPLACEMENTS = 256, REASON = 256 };
+enum { DEFAULT_DEPTH = 4, MAX_REPLACEMENTS = 256, REASON = 256, LANE_EVENTS = 1 << 15 /* some 16,000 images, 1.5 MB */ };
 
 typedef enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } slot_state;
 
@@ -43,7 +43,7 @@ typedef struct slot {
 
 typedef struct bad_entry { uint32_t index; char *reason; } bad_entry;
 
-typedef struct worker { rm_loader *loader; pthread_t thread; rm_decoder *decoder; uint8_t *file; size_t cap; } worker;
+typedef struct worker { rm_loader *loader; pthread_t thread; rm_decoder *decoder; uint8_t *file; size_t cap; rm_lane *lane; /* NULL: not traced */ } worker;
 
 struct rm_loader {
     const rm_dataset *ds;
@@ -63,6 +63,8 @@ struct rm_loader {
     bad_entry *bad; uint32_t n_bad, cap_bad;
     rm_status status; char *why; /* sticky, once the consumer has seen it */
     rm_loader_stats stats;
+    bool     trace_paused;
+    rm_name  traced_read, traced_decode, traced_full;
 };
 
 /* ---- arithmetic of shards */
@@ -144,7 +146,7 @@ static slot *claim(rm_loader *l, int32_t *position)
 
 /* ---- one image */
 
-typedef struct attempt { rm_status status; char reason[REASON]; uint64_t read_ns; rm_box box; } attempt;
+typedef struct attempt { rm_status status; char reason[REASON]; uint64_t read_ns, begin_ns, got_ns; /* begun; read */ rm_box box; } attempt;
 
 static void load(worker *w, const slot *s, uint32_t index, uint8_t *dst, attempt *a)
 {
@@ -154,7 +156,9 @@ static void load(worker *w, const slot *s, uint32_t index, uint8_t *dst, attempt
     size_t bytes;
     const uint64_t then = rm_now_ns();
     a->status = rm_file_read(l->ds->fd, path, &w->file, &w->cap, &bytes, a->reason, sizeof a->reason);
-    a->read_ns += rm_now_ns() - then;
+    a->begin_ns = then;
+    a->got_ns = rm_now_ns();
+    a->read_ns += a->got_ns - then;
     if (a->status != RM_OK) return;
     a->box.flip = 0;
     a->status = cfg->part == RM_TRAIN
@@ -236,6 +240,16 @@ static void compact(const rm_loader *l, slot *s)
     b->n = to;
 }
 
+static rm_lane *lane_of(const worker *w) { return w->loader->trace_paused ? NULL : w->lane; }
+
+/* The last try of a sample. Under the lock, lest a trace that was just taken away is written to. done_ns 0: it began untraced. */
+static void trace_image(const worker *w, const attempt *a, uint64_t done_ns, uint32_t index)
+{
+    rm_lane *lane = done_ns ? lane_of(w) : NULL;
+    rm_trace_span(lane, RM_CAT_INPUT, w->loader->traced_read, a->begin_ns, a->got_ns, RM_NO_STEP, 0, index);
+    rm_trace_span(lane, RM_CAT_INPUT, w->loader->traced_decode, a->got_ns, done_ns, RM_NO_STEP, 0, index);
+}
+
 static void settle(worker *w, slot *s, int32_t position, outcome *o)
 {
     rm_loader *l = w->loader;
@@ -280,14 +294,19 @@ static void *work(void *arg)
         if (!s) {
             const uint64_t then = rm_now_ns();
             pthread_cond_wait(&l->space, &l->lock);
-            l->stats.producer_wait_ns += rm_now_ns() - then;
+            const uint64_t now = rm_now_ns();
+            l->stats.producer_wait_ns += now - then;
+            rm_trace_span(lane_of(w), RM_CAT_INPUT, l->traced_full, then, now, RM_NO_STEP, 0, -1);
             continue;
         }
+        const bool traced = lane_of(w) != NULL;
         pthread_mutex_unlock(&l->lock);
         outcome o;
         if (position == 0) sleep_ns(l->cfg.inject_ns);
         build(w, s, position, &o);
+        const uint64_t done_ns = traced ? rm_now_ns() : 0;
         pthread_mutex_lock(&l->lock);
+        trace_image(w, &o.a, done_ns, s->batch.index[position]);
         settle(w, s, position, &o);
     }
     pthread_mutex_unlock(&l->lock);
@@ -441,6 +460,51 @@ void rm_loader_get_stats(rm_loader *l, rm_loader_stats *out)
 {
     pthread_mutex_lock(&l->lock);
     *out = l->stats;
+    pthread_mutex_unlock(&l->lock);
+}
+
+int32_t rm_loader_ready(rm_loader *l)
+{
+    int32_t n = 0;
+    pthread_mutex_lock(&l->lock);
+    for (int32_t i = 0; i < l->cfg.depth; i++) n += l->slot[i].state == SLOT_READY;
+    pthread_mutex_unlock(&l->lock);
+    return n;
+}
+
+/* ---- tracing */
+
+static rm_status open_lanes(const rm_loader *l, rm_trace *t, rm_lane **lane)
+{
+    for (int32_t i = 0; t && i < l->cfg.workers; i++) {
+        char label[32];
+        snprintf(label, sizeof label, "input worker %d", i);
+        RM_TRY(rm_trace_lane_again(t, RM_LANE_THREAD, label, LANE_EVENTS, &lane[i]));
+    }
+    return RM_OK;
+}
+
+rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t)
+{
+    rm_lane **lane = calloc((size_t)l->cfg.workers, sizeof(rm_lane *));
+    if (!lane) return rm_fail(RM_E_NOMEM, "out of memory for a trace");
+    const rm_status st = open_lanes(l, t, lane);
+    const rm_name read = t ? rm_trace_name(t, "read") : 0, decode = t ? rm_trace_name(t, "decode and resize") : 0, full = t ? rm_trace_name(t, "wait for room in the ring") : 0;
+    pthread_mutex_lock(&l->lock);
+    l->traced_read = read;
+    l->traced_decode = decode;
+    l->traced_full = full;
+    l->trace_paused = false;
+    for (int32_t i = 0; st == RM_OK && i < l->cfg.workers; i++) l->worker[i].lane = lane[i];
+    pthread_mutex_unlock(&l->lock);
+    free(lane);
+    return st;
+}
+
+void rm_loader_pause_trace(rm_loader *l, bool paused)
+{
+    pthread_mutex_lock(&l->lock);
+    l->trace_paused = paused;
     pthread_mutex_unlock(&l->lock);
 }
 

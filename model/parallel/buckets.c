@@ -49,9 +49,12 @@ void rm_buckets_begin(rm_buckets *b)
 
 static rm_status start(rm_buckets *b, rm_bucket *k)
 {
+    if (b->note_launches) k->launch_ns = rm_now_ns();
     RM_TRY(rm_mark_set(b->device, NULL, k->mark));
     if (k == &b->at[b->n - 1]) rm_comm_delay_next(b->comm, b->delay_last_ns);
-    return rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request);
+    RM_TRY(rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request));
+    if (b->note_launches) k->launched_ns = rm_now_ns();
+    return RM_OK;
 }
 
 rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready)

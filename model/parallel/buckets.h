@@ -15,6 +15,7 @@ typedef struct rm_bucket {
     rm_mark    *mark;                           /* after its last gradient */
     rm_request *request;
     uint64_t    ready_ns, start_ns, end_ns;     /* of the last step; 0 when it was not reduced */
+    uint64_t    launch_ns, launched_ns;         /* the host began and ended starting it; only with note_launches */
 } rm_bucket;
 
 typedef struct rm_buckets {
@@ -22,6 +23,7 @@ typedef struct rm_buckets {
     rm_device *device;
     rm_bucket *at;
     uint32_t   n, started;
+    bool       note_launches;
     uint64_t   delay_last_ns;                   /* injected: the last all-reduce of each step takes this much longer */
 } rm_buckets;
 

@@ -4,6 +4,7 @@
     make_overlap.py write DIR          writes the committed traces and their figures, DIR.json (needs HolisticTraceAnalysis)
     make_overlap.py compare BENCH N    compares `bench overlap --window hta` with it on N random jobs, in the current folder
     make_overlap.py files BENCH F...   compares on the files of one job
+    make_overlap.py ours BENCH F...    likewise, and holds that its other figures can be had of our traces
 
 Streams with kernels that overlap, NCCL, copies, sets, synchronisations, launches with and without kernels, annotations, steps, in any
 order. Where times have fractions, device work takes at least a microsecond: shorter spans may be rounded to a length of -1, and
@@ -153,9 +154,26 @@ def compare(bench, files):
     return [f"{f}: {d}" for f, w in zip(files, want) for d in differences(w, rows[f])]
 
 
+def ours(bench, files):
+    """Our own traces: equal figures, and the analyses that need launches get through."""
+    found = compare(bench, files)
+    from hta.trace_analysis import TraceAnalysis
+    t = TraceAnalysis(trace_files={i: os.path.abspath(f) for i, f in enumerate(files)}, trace_dir="/")
+    types, kernels = t.get_gpu_kernel_breakdown(visualize=False)
+    idle, _ = t.get_idle_time_breakdown(ranks=list(range(len(files))), visualize=False)
+    launches = t.get_cuda_kernel_launch_stats(ranks=list(range(len(files))), visualize=False)
+    print(types, idle, *(f.describe() for f in launches.values()), sep="\n")
+    for what, ok in (("figures", found == []), ("kernel types", {"COMPUTATION", "COMMUNICATION", "MEMORY"} <= set(types["kernel_type"])), ("kernels", len(kernels) > 0),
+                     ("idle times", len(idle) > 0), ("a launch for each kernel", all(len(f) > 100 for f in launches.values()) and len(launches) == len(files))):
+        if not ok:
+            print(f"ours: {what}: {found}")
+            return 1
+    return 0
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", choices=["write", "compare", "files"])
+    p.add_argument("what", choices=["write", "compare", "files", "ours"])
     p.add_argument("words", nargs="+")
     a = p.parse_args()
     if a.what == "write":
@@ -165,6 +183,8 @@ def main():
         with open(a.words[0].rstrip("/") + ".json", "w") as f:
             json.dump(reference(files), f, indent=1)
         return 0
+    if a.what == "ours":
+        return ours(a.words[0], a.words[1:])
     if a.what == "files":
         print("\n".join(compare(a.words[0], a.words[1:]) or ["equal"]))
         return 0

@@ -83,7 +83,7 @@ static uint64_t bits_of(const rm_engine *e)
 static rm_status steps(rm_engine *e, weights *out)
 {
     shard s = { .rank = rm_comm_rank(e->comm), .n = e->cfg.batch, .global = e->cfg.batch * rm_comm_size(e->comm) };
-    const rm_source src = { shard_next, shard_release, &s };
+    const rm_source src = { .next = shard_next, .release = shard_release, .ctx = &s };
     *out = (weights){ 0 };
     for (uint64_t i = 0; i < STEPS; i++) {
         rm_step step;
@@ -254,7 +254,7 @@ static rm_status troubled(rm_comm *c, rm_device *d, const char *layer, int32_t *
     RM_TRY(open_engine(d, c, &r, EACH, "107,160", &e));
     RM_TRY(begin(&e));
     shard s = { .rank = c->rank, .n = EACH, .global = EACH * c->size };
-    const rm_source src = { shard_next, shard_release, &s };
+    const rm_source src = { .next = shard_next, .release = shard_release, .ctx = &s };
     for (int32_t i = 0; i < e.graph.n_param; i++)
         if (!strcmp(e.graph.param[i].name, layer)) spoilt.offset = e.params.slice[i].offset;
     rm_status st = RM_OK;
