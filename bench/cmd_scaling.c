@@ -37,7 +37,16 @@ static rm_status check_ghosts(const bench_options *o)
     if (o->strong) return rm_fail(RM_E_ARG, "--ghost --strong: ghosts act one step of a fixed batch per device: leave --strong out");
     if (o->to_accuracy) return rm_fail(RM_E_ARG, "--ghost --to-accuracy: ghosts learn nothing: leave one of them out");
     if (strcmp(o->input_mode, "all") && strcmp(o->input_mode, "synthetic")) return rm_fail(RM_E_ARG, "--ghost --input-mode %s: ghosts read no input: leave --input-mode out", o->input_mode);
+    if (o->trace[0]) return rm_fail(RM_E_ARG, "--ghost --trace: ghosts sleep and have nothing to trace: leave one of them out");
     if (o->data[0] && strcmp(o->data, "synthetic")) rm_warn("ghosts read no input: %s is not used", o->data);
+    return RM_OK;
+}
+
+static rm_status check_trace(const bench_options *o)
+{
+    if (!o->trace[0]) return RM_OK;
+    if (o->no_timers) return rm_fail(RM_E_ARG, "--trace --no-timers: a trace is made of the layers' times: leave one of them out");
+    if (!strcmp(o->input_mode, "data-only")) return rm_fail(RM_E_ARG, "--trace --input-mode data-only: the loader alone takes no steps to trace: leave one of them out");
     return RM_OK;
 }
 
@@ -214,11 +223,20 @@ static rm_status print_plan(const bench_options *o)
     return print_device_plan(o);
 }
 
+/* Figures are whole where a trace is not: said at the very end. */
+static rm_status whole_traces(const json_t *rows)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        if (json_is_true(json_object_get(json_object_get(json_array_get(rows, i), "trace"), "cut"))) return rm_fail(RM_E_PARTIAL, "the sweep finished, but a trace is not whole");
+    return RM_OK;
+}
+
 static rm_status scaling(const bench_options *o)
 {
     json_t *ignored = NULL;
     if (o->rank_result[0]) return bench_run_ranks(o, 1, 0, true, o->ghost && !bench_is_ghost() ? plan_rank : bench_scaling_rank, &ignored);
     if (o->ghost) RM_TRY(check_ghosts(o));
+    RM_TRY(check_trace(o));
     if (o->dry_run) return print_plan(o);
     sweep w = { .o = o, .rows = json_array() };
     bool reports = true;
@@ -227,6 +245,7 @@ static rm_status scaling(const bench_options *o)
     if (st == RM_OK && reports) st = rm_store_run_end(w.store, w.run, 0);
     if (st == RM_OK && reports && bench_table_wanted(o)) bench_scaling_print(o, w.rows, w.cores);
     if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.environment, json_incref(w.rows));
+    if (st == RM_OK) st = whole_traces(w.rows);
     json_decref(w.base);
     json_decref(w.acted);
     json_decref(w.rows);
@@ -241,6 +260,7 @@ static const char *const examples[] = {
     "bench scaling --gpus 1,2 --data data/fashion-mnist --steps 20 --json scaling.json",
     "bench scaling --gpus 1,2 --strong --batch 128 --data synthetic --px 64",
     "bench scaling --gpus 1,2 --inject straggler=20ms@rank1",
+    "bench scaling --gpus 1,2 --trace traces/t.json.gz",
     "bench scaling --gpus 1,2,4,8,16 --ghost --ghost-bytes 0.1",
     NULL,
 };

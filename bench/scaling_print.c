@@ -191,6 +191,18 @@ static void print_stragglers(const bench_options *o, const json_t *rows)
     free(rank);
 }
 
+/* ---- traces */
+static void print_traces(const json_t *rows)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *t = json_object_get(row, "trace");
+        if (!json_is_object(t)) continue;
+        printf("%strace of N=%lld: traced steps took %.3f of the others (95 %%: %.3f to %.3f, %lld pairs)%s%s; look closer with: bench overlap %s\n", i ? "" : "\n", ranks_of(row),
+               bench_row_real(t, "ratio"), bench_row_real(t, "low"), bench_row_real(t, "high"), bench_row_int(t, "pairs"),
+               json_is_true(json_object_get(t, "perturbed")) ? ": perturbed" : "", json_is_true(json_object_get(t, "cut")) ? "; it is not whole" : "", bench_row_text(t, "files"));
+    }
+}
+
 void bench_scaling_print(const bench_options *o, const json_t *rows, int32_t cores)
 {
     print_throughput(o, rows, cores);
@@ -198,4 +210,5 @@ void bench_scaling_print(const bench_options *o, const json_t *rows, int32_t cor
     print_loss(o, rows);
     print_communication(o, rows);
     print_stragglers(o, rows);
+    print_traces(rows);
 }

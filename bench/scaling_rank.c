@@ -1,6 +1,7 @@
 /* The ranks' side of bench scaling: synthetic, data-only and real steps, then the twins, gathered on rank 0. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "bench/commands.h"
 #include "bench/ghost_run.h"
 #include "bench/inject.h"
@@ -8,6 +9,7 @@
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
 #include "bench/twins.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +174,133 @@ static rm_status run_twins(rank_run *r, json_t *root)
     return st;
 }
 
+/* ---- a trace: steps with and without it by turns, after all that is timed */
+enum { LEAST_PAIRS = 8 };
+typedef struct { rm_step_trace trace; double *step_s; int32_t pairs, next; } traced; /* step_s: of each pair traced, then not */
+
+/* Pair < 0 is thrown away. Which of the two comes first is drawn, the same on every rank. */
+static rm_status one_pair(rank_run *r, const rm_source *src, traced *t, int32_t pair)
+{
+    rm_rng g = rm_rng_for((uint64_t)r->o->seed, 0x74726163u, (uint64_t)(pair + 1));
+    const bool plain_first = rm_rng_below(&g, 2);
+    const rm_reduce_mode mode = rm_comm_size(r->s.comm) == 1 ? RM_REDUCE_OFF : RM_REDUCE_OVERLAPPED;
+    for (int k = 0; k < 2; k++) {
+        const bool plain = plain_first ^ (k == 1);
+        rm_step s;
+        RM_TRY(stop_together(r));
+        rm_step_trace_pause(&t->trace, &r->e, plain || pair < 0);
+        RM_TRY(take_step(r, src, t->next++, mode, &s));
+        if (pair >= 0) t->step_s[2 * pair + plain] = rm_s(s.step_ns);
+    }
+    return RM_OK;
+}
+
+static rm_status trace_pairs(rank_run *r, const rm_source *src, traced *t)
+{
+    rm_progress p;
+    rm_status st = rm_step_trace_open(&t->trace, &r->e);
+    rm_progress_begin(&p, "trace", "pairs", (uint64_t)t->pairs);
+    for (int32_t i = -1; st == RM_OK && i < t->pairs; i++) {
+        st = one_pair(r, src, t, i);
+        rm_progress_update(&p, (uint64_t)(i + 1), NULL);
+    }
+    rm_progress_end(&p);
+    return st;
+}
+
+static rm_status trace_real(rank_run *r, traced *t)
+{
+    const rm_loader_config c = bench_loader_config(&r->s, r->o);
+    rm_loader *l;
+    RM_TRY(rm_loader_open(r->s.data, &c, &l));
+    const rm_source src = rm_source_loader(l);
+    rm_status st = rm_step_trace_set_loader(&t->trace, l);
+    if (st == RM_OK) st = trace_pairs(r, &src, t);
+    rm_step_trace_forget_loader(&t->trace);
+    rm_loader_close(l);
+    return st;
+}
+
+static rm_status trace_synthetic(rank_run *r, traced *t)
+{
+    rm_synthetic y;
+    RM_TRY(rm_synthetic_new(r->s.batch, r->s.recipe.px, r->s.classes, (uint64_t)r->o->seed, &y));
+    const rm_source src = rm_source_synthetic(&y);
+    const rm_status st = trace_pairs(r, &src, t);
+    rm_synthetic_free(&y);
+    return st;
+}
+
+/* A step takes as long as its slowest rank. all: (ranks, pairs, 2). */
+static rm_status judge_pairs(const double *all, int ranks, int32_t pairs, json_t *out, rm_perturbation *cost)
+{
+    static const char few[] = "there are too few pairs";
+    const size_t n = (size_t)pairs;
+    double *v = calloc(2 * n, sizeof *v);
+    for (size_t i = 0; v && i < 2 * n; i++)
+        for (int k = 0; k < ranks; k++) v[(i % 2) * n + i / 2] = fmax(v[(i % 2) * n + i / 2], all[(size_t)k * 2 * n + i]);
+    if (!v) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+    *cost = rm_perturbation_paired(v, v + n, n);
+    bench_set_number(out, "ratio", cost->ratio, few);
+    bench_set_number(out, "low", cost->low, few);
+    bench_set_number(out, "high", cost->high, few);
+    json_object_set_new(out, "pairs", json_integer(pairs));
+    json_object_set_new(out, "perturbed", json_boolean(cost->perturbed));
+    json_object_set_new(out, "traced_step_s", bench_samples(v, n));
+    json_object_set_new(out, "untraced_step_s", bench_samples(v + n, n));
+    free(v);
+    return RM_OK;
+}
+
+/* Rank 0 judges and tells the others, for all of them say what tracing cost. */
+static rm_status gather_pairs(rank_run *r, const traced *t, json_t *out, rm_perturbation *cost)
+{
+    const int size = rm_comm_size(r->s.comm), rank = rm_comm_rank(r->s.comm);
+    const size_t bytes = 2 * (size_t)t->pairs * sizeof *t->step_s;
+    double *all = malloc(bytes * (size_t)size);
+    rm_status st = all ? rm_comm_host_gather(r->s.comm, t->step_s, bytes, all) : rm_fail(RM_E_NOMEM, "out of memory gathering step times");
+    if (st == RM_OK && rank == 0) st = judge_pairs(all, size, t->pairs, out, cost);
+    if (st == RM_OK) st = rm_comm_host_broadcast(r->s.comm, cost, sizeof *cost, 0);
+    free(all);
+    return st;
+}
+
+/* A file that cannot be written costs the file and not the row: the status says how it went on the rank where it went worst. */
+static rm_status write_trace(rank_run *r, traced *t, const rm_perturbation *cost, json_t *out)
+{
+    char files[RM_TRACE_PATH];
+    const rm_status st = rm_step_trace_end(&t->trace, &r->e, cost);
+    int32_t failed = st != RM_OK;
+    if (failed) rm_warn("%s", rm_last_error());
+    RM_TRY(rm_comm_host_reduce(r->s.comm, &failed, 1, RM_I32, RM_MAX));
+    rm_step_trace_name(&t->trace, -1, rm_comm_size(r->s.comm), files, sizeof files);
+    json_object_set_new(out, "files", json_string(files));
+    rm_step_trace_name(&t->trace, 0, rm_comm_size(r->s.comm), files, sizeof files);
+    json_object_set_new(out, "file", json_string(files));
+    json_object_set_new(out, "cut", json_boolean(failed));
+    return RM_OK;
+}
+
+static rm_status run_trace(rank_run *r, json_t *root)
+{
+    const bench_options *o = r->o;
+    const bool real = r->s.data && strcmp(o->input_mode, "synthetic");
+    traced t = { .trace = { .path = o->trace, .sweep_n = rm_comm_size(r->s.comm) }, .pairs = r->steps > LEAST_PAIRS ? r->steps : LEAST_PAIRS };
+    rm_perturbation cost = { 0 };
+    if (!o->trace[0]) return RM_OK;
+    json_t *out = json_object();
+    t.step_s = calloc(2 * (size_t)t.pairs, sizeof *t.step_s);
+    rm_status st = t.step_s && out ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");
+    if (st == RM_OK) st = real ? trace_real(r, &t) : trace_synthetic(r, &t);
+    if (st == RM_OK) st = gather_pairs(r, &t, out, &cost);
+    if (st == RM_OK) st = write_trace(r, &t, &cost, out);
+    else rm_step_trace_drop(&t.trace, &r->e);
+    if (st == RM_OK) json_object_set(root, "trace", out);
+    json_decref(out);
+    free(t.step_s);
+    return st;
+}
+
 static rm_status to_accuracy(rank_run *r, json_t *root)
 {
     const bench_options *o = r->o;
@@ -278,6 +407,7 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
     RM_TRY_GOTO(st, subject_new(&r), out);
     RM_TRY_GOTO(st, measure_modes(&r, root), out);
     RM_TRY_GOTO(st, run_twins(&r, root), out);
+    RM_TRY_GOTO(st, run_trace(&r, root), out);
     describe(&r, root);
     rm_engine_free(&r.e);
     if (o->to_accuracy) RM_TRY_GOTO(st, to_accuracy(&r, root), out);

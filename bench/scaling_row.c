@@ -163,6 +163,22 @@ static void set_measured(json_t *row, const bench_options *o, int32_t n, const j
     set_communication(row, o, t, gathered, mode);
 }
 
+/* What tracing cost and where the trace is; the raw steps are samples. */
+static void set_trace(json_t *row, json_t *samples, const bench_options *o, const json_t *gathered)
+{
+    static const char *const raw[] = { "traced_step_s", "untraced_step_s" };
+    json_t *t = json_deep_copy(json_object_get(gathered, "trace"));
+    if (!t) {
+        bench_set_null(row, "trace", o->trace[0] ? "the trace was not taken" : "--trace was not given");
+        return;
+    }
+    for (size_t i = 0; i < RM_COUNT(raw); i++) {
+        json_object_set(samples, raw[i], json_object_get(t, raw[i]));
+        json_object_del(t, raw[i]);
+    }
+    json_object_set_new(row, "trace", t);
+}
+
 json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathered, const json_t *base)
 {
     static const char *const copied[] = { "device", "device_name", "dtype", "px", "threads", "comm_library", "split", "buckets", "wire", "to_accuracy" };
@@ -182,6 +198,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
         json_object_set_new(row, "modes", per_mode);
         set_measured(row, o, n, gathered, base, &t, base ? &one : NULL, mode);
         json_object_set_new(samples, "step_s", bench_samples(t.slowest, (size_t)t.n));
+        set_trace(row, samples, o, gathered);
         result = json_pack("{s:o, s:o}", "row", row, "samples", samples);
     }
     bench_steps_free(&t);
@@ -192,7 +209,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
 json_t *bench_scaling_absent(const bench_options *o, int32_t n, const char *reason)
 {
     static const char *const keys[] = { "device", "batch_per_device", "images_per_s", "images_per_s_low", "images_per_s_high", "step_s", "input", "overlap_geom",
-                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "budget_s", "loss_attribution_s" };
+                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "budget_s", "loss_attribution_s", "trace" };
     json_t *row = common_row(o, n, "not_measured");
     for (size_t i = 0; i < RM_COUNT(keys); i++) json_object_set_new(row, keys[i], json_null());
     json_object_set_new(row, o->strong ? "efficiency_strong" : "efficiency_weak", json_null());

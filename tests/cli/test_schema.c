@@ -220,6 +220,17 @@ static void layers_compared(void **state)
 
 static void train(void **state) { json_decref(checked("train --device null --data synthetic --classes 10 --px 32 --batch 2 --steps 4", "train", 1)); }
 
+static void train_traced(void **state)
+{
+    json_decref(checked("train --device null --data synthetic --classes 10 --px 32 --batch 2 --steps 6 --trace schema_test.trace --trace-steps 2..3", "train", 1));
+    json_decref(checked("train --device null --data synthetic --classes 10 --px 32 --batch 2 --steps 2 --trace schema_test.trace --trace-steps 0..3", "train", 1));
+}
+
+static void scaling_traced(void **state)
+{
+    json_decref(checked("scaling --device null --data synthetic --gpus 1,1000 --px 32 --batch 2 --steps 2 --warmup 1 --trace schema_test.trace", "scaling", 2));
+}
+
 static void scaling(void **state)
 {
     json_t *out = checked("scaling --device null --data synthetic --gpus 1,1000 --px 32 --batch 2 --steps 4 --warmup 1", "scaling", 2), *row;
@@ -278,7 +289,8 @@ static void overlap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(layers_compared), cmocka_unit_test(train), cmocka_unit_test(scaling), cmocka_unit_test(scaling_of_ghosts),
+        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(layers_compared), cmocka_unit_test(train),
+        cmocka_unit_test(train_traced), cmocka_unit_test(scaling), cmocka_unit_test(scaling_traced), cmocka_unit_test(scaling_of_ghosts),
         cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
