@@ -95,7 +95,7 @@ const bench_option bench_option_rows[] = {
       .metavar = "NAME|FILE", .help = "how to train: a built-in recipe or a file of key = value lines",
       .commands = "scaling split-sweep train eval infer layers" },
     { .name = "set", .kind = BENCH_STRING, .offset = AT(set), .fallback = "", .metavar = "KEY=VALUE,...",
-      .help = "change keys of the recipe", .commands = "scaling split-sweep train eval infer layers" },
+      .help = "change keys of the recipe; a comma within a value has a backslash before it", .commands = "scaling split-sweep train eval infer layers" },
     { .name = "epochs", .kind = BENCH_DOUBLE, .offset = AT(epochs), .min = 0, .max = 1e6, .fallback = "-1", .fallback_shown = "the recipe's",
       .metavar = "X", .help = "how long to train; a fraction is fine", .commands = "train" },
     { .name = "target", .kind = BENCH_DOUBLE, .offset = AT(target), .min = 0, .max = 100, .fallback = "-1", .fallback_shown = "the recipe's",

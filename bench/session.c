@@ -14,14 +14,28 @@
 static const char embedded_data[] = "data/fashion-mnist";
 
 /* ---- options to facts */
+/* The next of a list separated by commas, in place, in which "\," is a comma of the word's own. NULL at the end. */
+static char *next_word(char **rest)
+{
+    char *word = *rest + strspn(*rest, ","), *in = word, *out = word;
+    if (!*word) return NULL;
+    for (; *in && *in != ','; in++) {
+        if (in[0] == '\\' && in[1] == ',') in++;
+        *out++ = *in;
+    }
+    *rest = *in ? in + 1 : in;
+    *out = '\0';
+    return word;
+}
+
 static rm_status apply_set(const char *text, rm_recipe *r)
 {
-    char *copy = strdup(text), *save = NULL;
+    char *copy = strdup(text), *rest = copy;
     if (!copy) return rm_fail(RM_E_NOMEM, "out of memory");
     rm_status st = RM_OK;
-    for (char *word = strtok_r(copy, ",", &save); word && st == RM_OK; word = strtok_r(NULL, ",", &save)) {
+    for (char *word; st == RM_OK && (word = next_word(&rest));) {
         char *eq = strchr(word, '=');
-        if (!eq) st = rm_fail(RM_E_ARG, "--set %s: expected KEY=VALUE", word);
+        if (!eq) st = rm_fail(RM_E_ARG, "--set %s: expected KEY=VALUE; a comma within a value is written \\,", word);
         else {
             *eq = 0;
             st = rm_recipe_set(r, word, eq + 1);

@@ -42,4 +42,7 @@ for command in train scaling; do
   expect 0 'of 96\.54 % / 3\.46 %' "$bench" $command --dry-run --device null --data synthetic --px 32 --batch 2 --split 107,160
   expect 0 'of 76\.35 % / 23\.65 %' "$bench" $command --dry-run --device null --data synthetic --px 32 --batch 2 --split 107,160 --split-order forward
 done
+expect 0 'of 96\.54 % / 3\.46 %' "$bench" train --dry-run --device null --data synthetic --px 32 --batch 2 --set 'split=107\,160,,lr=0.5,'
+expect 2 'set 160: expected KEY=VALUE; a comma within' "$bench" train --dry-run --device null --data synthetic --set split=107,160
+expect 2 'set .: expected KEY=VALUE' "$bench" train --dry-run --device null --data synthetic --set '\'
 finish
