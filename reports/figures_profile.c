@@ -9,7 +9,10 @@
 /* ---- names beside the plot --------------------------------------------------------------------------------------- */
 
 /* A point (in the axes' units) that gets a name at the right; height: its place from 0 (bottom) to 1 (top). */
-typedef struct named { double x, y, height, weight; char text[96]; } named;
+typedef struct named {
+    double x, y, height, weight;
+    char text[96];
+} named;
 
 static int heavier_first(const void *a, const void *b)
 {
@@ -31,8 +34,10 @@ static void beside(rp_plot *f, named *p, size_t n, size_t most, int height)
 {
     const double apart = 17.0 / (height - ABOVE - BELOW);
     double at = 1 - (KEY_ROW * (double)f->blocks + 10) / (height - ABOVE - BELOW) + apart; /* every block has its title */
-    rp_say(f, "set lmargin at screen 0.105\nset rmargin at screen 0.685\nset tmargin at screen %g\nset bmargin at screen %g\n"
-              "set key at screen 0.69, screen %g left top vertical maxcols 1 reverse Left samplen 2 font ',12'\n", 1 - (double)ABOVE / height, (double)BELOW / height, 1 - (double)ABOVE / height);
+    rp_say(f,
+           "set lmargin at screen 0.105\nset rmargin at screen 0.685\nset tmargin at screen %g\nset bmargin at screen %g\n"
+           "set key at screen 0.69, screen %g left top vertical maxcols 1 reverse Left samplen 2 font ',12'\n",
+           1 - (double)ABOVE / height, (double)BELOW / height, 1 - (double)ABOVE / height);
     qsort(p, n, sizeof *p, heavier_first);
     if (n > most) n = most;
     qsort(p, n, sizeof *p, higher_first);
@@ -46,7 +51,9 @@ static void beside(rp_plot *f, named *p, size_t n, size_t most, int height)
 
 /* ---- roofline ---------------------------------------------------------------------------------------------------- */
 
-typedef struct extent { double low_x, high_x, low_y, high_y; } extent;
+typedef struct extent {
+    double low_x, high_x, low_y, high_y;
+} extent;
 
 /* An op with a bound, computed in a number type that the processor has. */
 static bool on_roofline(const json_t *layer, double *out_x, double *out_y)
@@ -74,7 +81,8 @@ static void points(rp_plot *f, const json_t *layers)
     for (int pass = 0; rp_passes[pass].pass; pass++) {
         size_t i, found = 0;
         json_t *layer;
-        json_array_foreach(layers, i, layer) {
+        json_array_foreach(layers, i, layer)
+        {
             double x, y;
             if (rp_pass_of(layer) != pass || !on_roofline(layer, &x, &y)) continue;
             rm_str_addf(&f->data, "%.17g %.17g\n", x, y);
@@ -90,7 +98,8 @@ static size_t gather(const json_t *layers, named *out, extent *e)
 {
     size_t i, n = 0;
     json_t *layer;
-    json_array_foreach(layers, i, layer) {
+    json_array_foreach(layers, i, layer)
+    {
         named p = { .weight = rp_real(layer, "time_s") };
         const char *name = rp_string(layer, "name");
         if (!on_roofline(layer, &p.x, &p.y)) continue;
@@ -109,7 +118,8 @@ static void levels(rp_plot *f, const json_t *row, double most, const extent *e)
     static const char *const dash[] = { "dt 1", "dt 2", "dt 4", "dt 3" };
     size_t i;
     json_t *level;
-    json_array_foreach(rp_at(row, "roof.levels"), i, level) {
+    json_array_foreach(rp_at(row, "roof.levels"), i, level)
+    {
         double rate = 1e-9 * rp_real(level, "bytes_per_s"), from = fmax(e->low_x, e->low_y / rate), to = fmin(e->high_x, most / rate);
         const char *name = rp_string(level, "name");
         if (!(rate > 0) || !name || !(to > from)) continue;
@@ -121,6 +131,15 @@ static void levels(rp_plot *f, const json_t *row, double most, const extent *e)
     }
 }
 
+/* "gemm fp32" is a peak of results in "fp32", which some call "f32". */
+static bool of_type(const char *peak, const char *dtype)
+{
+    const char *type = strchr(peak, ' ');
+    if (!type) return false;
+    type += !strncmp(type + 1, "fp", 2) ? 3 : 1;
+    return !strcmp(type, dtype + (!strncmp(dtype, "fp", 2) ? 2 : dtype[0] == 'f'));
+}
+
 /* Level lines: every measured peak of the result's number type; without any, the roof. */
 static void flops(rp_plot *f, const rp_result *r, double top, const extent *e)
 {
@@ -129,10 +148,11 @@ static void flops(rp_plot *f, const rp_result *r, double top, const extent *e)
     size_t i, found = 0;
     json_t *peak;
     rp_setting(r, "dtype", "", dtype, sizeof dtype);
-    json_array_foreach(rp_at(r->row, "peaks"), i, peak) {
-        const char *name = rp_string(peak, "name"), *unit = rp_string(peak, "unit"), *type = name ? strchr(name, ' ') : NULL;
+    json_array_foreach(rp_at(r->row, "peaks"), i, peak)
+    {
+        const char *name = rp_string(peak, "name"), *unit = rp_string(peak, "unit");
         double value = 1e-9 * rp_real(peak, "value");
-        if (!type || strcmp(type + 1, dtype) || !unit || strcmp(unit, "FLOP/s") || !(value > 0)) continue;
+        if (!name || !of_type(name, dtype) || !unit || strcmp(unit, "FLOP/s") || !(value > 0)) continue;
         rm_str_addf(&f->data, "%.17g %.17g\n%.17g %.17g\n", e->low_x, value, e->high_x, value);
         rp_series(f, "using 1:2 with lines lw 1.6 dt 1 lc rgb '%s' title \"", colour[found++ % RM_COUNT(colour)]);
         rp_escape_gnuplot(&f->list, name);
@@ -158,10 +178,12 @@ rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result
     size_t n = gather(layers, p, &e);
     rm_status st = RM_OK;
     if (n) {
-        e = (extent){ e.low_x / 1.6, e.high_x * 1.6, e.low_y / 1.6, fmax(e.high_y, top) * 1.6 };
+        e = (extent) { e.low_x / 1.6, e.high_x * 1.6, e.low_y / 1.6, fmax(e.high_y, top) * 1.6 };
         for (size_t i = 0; i < n; i++) p[i].height = height_of(&e, p[i].y);
-        rp_say(&f, "set logscale xy 10\nset mxtics 10\nset mytics 10\nset format '%%g'\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
-                   "set xlabel 'arithmetic intensity (FLOP/byte)'\nset ylabel 'rate (GFLOP/s)'\n", e.low_x, e.high_x, e.low_y, e.high_y);
+        rp_say(&f,
+               "set logscale xy 10\nset mxtics 10\nset mytics 10\nset format '%%g'\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
+               "set xlabel 'arithmetic intensity (FLOP/byte)'\nset ylabel 'rate (GFLOP/s)'\n",
+               e.low_x, e.high_x, e.low_y, e.high_y);
         levels(&f, r->row, top, &e);
         flops(&f, r, top, &e);
         points(&f, layers);
@@ -174,7 +196,9 @@ rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result
 
 /* ---- sensitivity ------------------------------------------------------------------------------------------------- */
 
-static const struct { const char *kind, *title, *colour; } delayed[] = { { "layer", "layers", RP_BLUE }, { "bucket", "buckets", RP_PURPLE }, { "input", "input", RP_GREEN } };
+static const struct {
+    const char *kind, *title, *colour;
+} delayed[] = { { "layer", "layers", RP_BLUE }, { "bucket", "buckets", RP_PURPLE }, { "input", "input", RP_GREEN } };
 
 static bool slopes(const json_t *v, double *out_x, double *out_y)
 {
@@ -188,7 +212,8 @@ static void slope_series(rp_plot *f, const json_t *list)
     for (size_t k = 0; k < RM_COUNT(delayed); k++) {
         size_t i, found = 0;
         json_t *v;
-        json_array_foreach(list, i, v) {
+        json_array_foreach(list, i, v)
+        {
             const char *kind = rp_string(v, "kind");
             double x, y, low = rp_real(v, "slope_low"), high = rp_real(v, "slope_high");
             if (!kind || strcmp(kind, delayed[k].kind) || !slopes(v, &x, &y)) continue;
@@ -211,13 +236,14 @@ rm_status rp_fig_sensitivity(const char *out_dir, const char *name, const rp_res
     *drawn = false;
     named *p = calloc(json_array_size(list) + 1, sizeof *p);
     if (!p) return rm_fail(RM_E_NOMEM, "out of memory for the slopes");
-    json_array_foreach(list, i, v) {
+    json_array_foreach(list, i, v)
+    {
         const char *what = rp_string(v, "name"), *pass = rp_string(v, "pass");
         double x, y, low = rp_real(v, "slope_low"), high = rp_real(v, "slope_high");
         if (!slopes(v, &x, &y)) continue;
         reach(&e, x, isfinite(low) ? low : y);
         reach(&e, x, isfinite(high) ? high : y);
-        p[n] = (named){ .x = x, .y = y, .weight = fabs(y - x) };
+        p[n] = (named) { .x = x, .y = y, .weight = fabs(y - x) };
         char text[2][32];
         rp_cut(text[0], 24, what ? what : "?");
         rp_cut(text[1], 12, pass ? pass : "");
@@ -226,10 +252,12 @@ rm_status rp_fig_sensitivity(const char *out_dir, const char *name, const rp_res
     rm_status st = RM_OK;
     if (n) {
         double pad_x = 0.06 * (e.high_x - e.low_x), pad_y = 0.06 * (e.high_y - e.low_y);
-        e = (extent){ e.low_x - pad_x, e.high_x + pad_x, e.low_y - pad_y, e.high_y + pad_y };
+        e = (extent) { e.low_x - pad_x, e.high_x + pad_x, e.low_y - pad_y, e.high_y + pad_y };
         for (i = 0; i < n; i++) p[i].height = (p[i].y - e.low_y) / (e.high_y - e.low_y);
-        rp_say(&f, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
-                   "set xlabel 'predicted slope (ms of step per ms of delay)'\nset ylabel 'measured slope (ms per ms)'\n", e.low_x, e.high_x, e.low_y, e.high_y);
+        rp_say(&f,
+               "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
+               "set xlabel 'predicted slope (ms of step per ms of delay)'\nset ylabel 'measured slope (ms per ms)'\n",
+               e.low_x, e.high_x, e.low_y, e.high_y);
         double low = fmax(e.low_x, e.low_y), high = fmin(e.high_x, e.high_y);
         rm_str_addf(&f.data, "%.17g %.17g\n%.17g %.17g\n", low, low, high, high);
         rp_series(&f, "using 1:2 with lines lw 1.4 dt 2 lc rgb '" RP_GREY "' title 'as predicted'");

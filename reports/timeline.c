@@ -9,22 +9,54 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDE = 1000, LEFT = 112, RIGHT = 12, KEY_ROW = 20, GAP = 8, HEAD = 22, LANE = 22, SUB = 15, BETWEEN = 3, BELOW = 56, MOST_RANKS = 8, MOST_SPANS = 40000, MOST_ROWS = 6 };
+enum {
+    WIDE = 1000,
+    LEFT = 112,
+    RIGHT = 12,
+    KEY_ROW = 20,
+    GAP = 8,
+    HEAD = 22,
+    LANE = 22,
+    SUB = 15,
+    BETWEEN = 3,
+    BELOW = 56,
+    MOST_RANKS = 8,
+    MOST_SPANS = 40000,
+    MOST_ROWS = 6
+};
 static const double LETTER = 6.2; /* about a letter's width in the 11 px font, as timeline.js has it */
 
 /* As stored, for people, fill, and the colour of a name on it. */
-static const struct { const char *class, *title, *fill, *ink; } kind[] = {
-    { "fwd", "forward", RP_BLUE, "#fff" },         { "bwd", "backward", RP_ORANGE, "#fff" },     { "weights", "weight copies", RP_YELLOW, "#1c2126" },
-    { "update", "update", RP_GREEN, "#fff" },      { "comm", "communication", RP_PURPLE, "#fff" }, { "copy", "copies", RP_AMBER, "#1c2126" },
-    { "input", "input", RP_SKY, "#1c2126" },       { "host", "host", "#4d5358", "#fff" },        { "step-part", "part of the step", "#d5dae0", "#1c2126" },
+static const struct {
+    const char *class, *title, *fill, *ink;
+} kind[] = {
+    { "fwd", "forward", RP_BLUE, "#fff" },      { "bwd", "backward", RP_ORANGE, "#fff" },       { "weights", "weight copies", RP_YELLOW, "#1c2126" },
+    { "update", "update", RP_GREEN, "#fff" },   { "comm", "communication", RP_PURPLE, "#fff" }, { "copy", "copies", RP_AMBER, "#1c2126" },
+    { "input", "input", RP_SKY, "#1c2126" },    { "host", "host", "#4d5358", "#fff" },          { "step-part", "part of the step", "#d5dae0", "#1c2126" },
     { "other", "other", "#9aa3ab", "#1c2126" },
 };
 enum { KINDS = RM_COUNT(kind) };
 
-typedef struct span { double begin_us, us; const char *text; int kind, row; size_t order; } span;
+typedef struct span {
+    double begin_us, us;
+    const char *text;
+    int kind, row;
+    size_t order;
+} span;
 enum { NAME = 15, HOST = 60 }; /* bytes of a lane's and of a host's name */
-typedef struct lane { char name[NAME + 4]; span *span; size_t n; int rows; double top; } lane;
-typedef struct picture { rm_strbuf out; double step_us, y; bool used[KINDS]; size_t spans, left_out; } picture;
+typedef struct lane {
+    char name[NAME + 4];
+    span *span;
+    size_t n;
+    int rows;
+    double top;
+} lane;
+typedef struct picture {
+    rm_strbuf out;
+    double step_us, y;
+    bool used[KINDS];
+    size_t spans, left_out;
+} picture;
 
 /* ---- spans ------------------------------------------------------------------------------------------------------ */
 
@@ -44,7 +76,7 @@ static bool read_span(const json_t *v, double step_us, span *out)
     double from = 1e-3 * json_number_value(begin), to = from + 1e-3 * json_number_value(ns);
     from = fmax(from, 0);
     to = fmin(to, step_us);
-    *out = (span){ .begin_us = from, .us = to - from, .text = text, .kind = kind_of(class) };
+    *out = (span) { .begin_us = from, .us = to - from, .text = text, .kind = kind_of(class) };
     return to > from;
 }
 
@@ -80,7 +112,8 @@ static rm_status read_lane(picture *p, const json_t *v, lane *out)
     rp_cut(l.name, NAME, name ? name : "");
     l.span = calloc(n ? n : 1, sizeof *l.span);
     if (!l.span) return rm_fail(RM_E_NOMEM, "out of memory for the timeline");
-    json_array_foreach(spans, i, s) {
+    json_array_foreach(spans, i, s)
+    {
         if (p->spans >= MOST_SPANS || !read_span(s, p->step_us, &l.span[l.n])) {
             p->left_out++;
             continue;
@@ -112,8 +145,8 @@ static void draw_spans(rm_strbuf *out, const lane *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         const span *s = &l->span[i];
-        rm_str_addf(out, "<rect class=\"%s%s\" x=\"%.3f\" y=\"%g\" width=\"%.3f\" height=\"%g\"><title>", kind[s->kind].class, i % 2 ? " odd" : "", s->begin_us, row_top(l, s->row), s->us,
-                    row_high(l));
+        rm_str_addf(out, "<rect class=\"%s%s\" x=\"%.3f\" y=\"%g\" width=\"%.3f\" height=\"%g\"><title>", kind[s->kind].class, i % 2 ? " odd" : "", s->begin_us,
+                    row_top(l, s->row), s->us, row_high(l));
         rp_escape_html(out, s->text);
         rm_str_addf(out, "\n%s: %.3f ms, begins at %.3f ms</title></rect>\n", kind[s->kind].title, 1e-3 * s->us, 1e-3 * s->begin_us);
     }
@@ -133,7 +166,11 @@ static void draw_labels(rm_strbuf *out, const lane *l, double step_us)
 /* Steps of 1, 2 or 5, about nine of them. */
 static void draw_axis(rm_strbuf *out, double step_us, double high)
 {
-    double rough = step_us / 9.2, power = pow(10, floor(log10(rough))), gap = rough <= power ? power : rough <= 2 * power ? 2 * power : rough <= 5 * power ? 5 * power : 10 * power;
+    double rough = step_us / 9.2, power = pow(10, floor(log10(rough))),
+           gap = rough <= power       ? power
+                 : rough <= 2 * power ? 2 * power
+                 : rough <= 5 * power ? 5 * power
+                                      : 10 * power;
     int places = (int)fmax(0, -floor(log10(gap / 1e3) + 1e-9));
     for (int k = 0; k * gap <= step_us * (1 + 1e-9); k++) {
         double x = LEFT + k * gap / step_us * (WIDE - LEFT - RIGHT);
@@ -152,8 +189,10 @@ static double draw_key(rm_strbuf *out, const bool used[KINDS])
         double wide = 30 + 7 * (double)strlen(kind[i].title);
         if (!used[i]) continue;
         if (x > 0 && x + wide > WIDE) x = 0, row++;
-        rm_str_addf(out, "<g data-width=\"%g\" transform=\"translate(%g,%g)\"><rect class=\"%s\" y=\"4\" width=\"12\" height=\"12\"/><text x=\"17\" y=\"14\">%s</text></g>\n", wide, x, row * KEY_ROW,
-                    kind[i].class, kind[i].title);
+        rm_str_addf(
+            out,
+            "<g data-width=\"%g\" transform=\"translate(%g,%g)\"><rect class=\"%s\" y=\"4\" width=\"12\" height=\"12\"/><text x=\"17\" y=\"14\">%s</text></g>\n",
+            wide, x, row * KEY_ROW, kind[i].class, kind[i].title);
         x += wide;
     }
     rm_str_add(out, "</g>\n");
@@ -162,17 +201,24 @@ static double draw_key(rm_strbuf *out, const bool used[KINDS])
 
 static void draw_style(rm_strbuf *out)
 {
-    rm_str_add(out, "<style>.tl{background:#fff;font:12px 'DejaVu Sans',Arial,Helvetica,sans-serif}.tl:focus-visible{outline:2px solid #0b5fa5;outline-offset:2px}.tl text{fill:#3a4149}"
-                    ".tl .head{font-weight:600;fill:#1c2126}.tl .lane{text-anchor:end}.tl .tick,.tl .axis text,.tl .unit,.tl .hint,.tl .labels{text-anchor:middle}"
-                    ".tl .hint{fill:#57606a;font-size:11px}.tl .labels{font-size:11px;pointer-events:none}.tl .axis line{stroke:#e1e5e9}.tl .band{fill:#f5f7f9}.tl .odd{fill-opacity:.78}"
-                    ".tl .plot rect:hover{stroke:#1c2126;stroke-width:2;vector-effect:non-scaling-stroke}");
+    rm_str_add(
+        out,
+        "<style>.tl{background:#fff;font:12px 'DejaVu Sans',Arial,Helvetica,sans-serif}.tl:focus-visible{outline:2px solid #0b5fa5;outline-offset:2px}.tl text{fill:#3a4149}"
+        ".tl .head{font-weight:600;fill:#1c2126}.tl .lane{text-anchor:end}.tl .tick,.tl .axis text,.tl .unit,.tl .hint,.tl .labels{text-anchor:middle}"
+        ".tl .hint{fill:#57606a;font-size:11px}.tl .labels{font-size:11px;pointer-events:none}.tl .axis line{stroke:#e1e5e9}.tl .band{fill:#f5f7f9}.tl .odd{fill-opacity:.78}"
+        ".tl .plot rect:hover{stroke:#1c2126;stroke-width:2;vector-effect:non-scaling-stroke}");
     for (int i = 0; i < KINDS; i++) rm_str_addf(out, ".tl rect.%s{fill:%s}.tl .labels .%s{fill:%s}", kind[i].class, kind[i].fill, kind[i].class, kind[i].ink);
     rm_str_add(out, "</style>\n");
 }
 
 /* ---- the picture ------------------------------------------------------------------------------------------------ */
 
-typedef struct rank { char title[HOST + 64]; double top; lane *lane; size_t n; } rank;
+typedef struct rank {
+    char title[HOST + 64];
+    double top;
+    lane *lane;
+    size_t n;
+} rank;
 
 static void free_ranks(rank *r, size_t n)
 {
@@ -188,7 +234,7 @@ static rm_status read_rank(picture *p, const json_t *v, rank *out)
     const json_t *lanes = rp_at(v, "lanes"), *l;
     const char *host = rp_string(v, "host");
     size_t n = json_array_size(lanes);
-    *out = (rank){ .top = p->y, .lane = calloc(n ? n : 1, sizeof *out->lane) };
+    *out = (rank) { .top = p->y, .lane = calloc(n ? n : 1, sizeof *out->lane) };
     if (!out->lane) return rm_fail(RM_E_NOMEM, "out of memory for the timeline");
     char at_host[HOST + 4];
     rp_cut(at_host, HOST, host ? host : "");
@@ -224,7 +270,8 @@ static void draw_ranks(picture *p, const rank *r, size_t n)
         text_at(&p->out, "head", 4, r[i].top + 15, r[i].title);
         for (size_t k = 0; k < r[i].n; k++) text_at(&p->out, "lane", LEFT - 8, r[i].lane[k].top + row_high(&r[i].lane[k]) / 2 + 4, r[i].lane[k].name);
     }
-    rm_str_addf(&p->out, "<svg class=\"plot\" x=\"%d\" y=\"0\" width=\"%d\" height=\"%g\" viewBox=\"0 0 %.3f %g\" preserveAspectRatio=\"none\">\n", LEFT, WIDE - LEFT - RIGHT, high, p->step_us, high);
+    rm_str_addf(&p->out, "<svg class=\"plot\" x=\"%d\" y=\"0\" width=\"%d\" height=\"%g\" viewBox=\"0 0 %.3f %g\" preserveAspectRatio=\"none\">\n", LEFT,
+                WIDE - LEFT - RIGHT, high, p->step_us, high);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < r[i].n; k++) draw_spans(&p->out, &r[i].lane[k]);
     rm_str_add(&p->out, "</svg>\n<g class=\"labels\">\n");
@@ -235,7 +282,9 @@ static void draw_ranks(picture *p, const rank *r, size_t n)
     text_at(&p->out, "hint", (LEFT + WIDE - RIGHT) / 2.0, high + 51, "");
 }
 
-extern const struct rm_embedded { const char *name, *text; } scripts_embedded[];
+extern const struct rm_embedded {
+    const char *name, *text;
+} scripts_embedded[];
 
 static const char *script(void)
 {
@@ -248,8 +297,11 @@ static void draw_whole(picture *p, const rank *r, size_t n)
 {
     rm_strbuf key = { 0 };
     double body = draw_key(&key, p->used), tall = body + p->y + BELOW;
-    rm_str_addf(&p->out, "<svg class=\"tl\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %g\" width=\"%d\" height=\"%g\" role=\"img\" data-us=\"%.3f\" data-below=\"%d\""
-                         " aria-label=\"Timeline of one step: a lane for each queue and thread of each rank\">\n", WIDE, tall, WIDE, tall, p->step_us, BELOW);
+    rm_str_addf(
+        &p->out,
+        "<svg class=\"tl\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %g\" width=\"%d\" height=\"%g\" role=\"img\" data-us=\"%.3f\" data-below=\"%d\""
+        " aria-label=\"Timeline of one step: a lane for each queue and thread of each rank\">\n",
+        WIDE, tall, WIDE, tall, p->step_us, BELOW);
     draw_style(&p->out);
     rm_str_add(&p->out, key.text ? key.text : "");
     p->out.failed |= key.failed;
@@ -268,7 +320,7 @@ rm_status rp_fig_timeline(const char *out_dir, const char *name, const rp_result
     char file[96];
     rm_status st = RM_OK;
     *drawn = false;
-    *out_left = (rp_left_out){ .ranks = n > MOST_RANKS ? n - MOST_RANKS : 0 };
+    *out_left = (rp_left_out) { .ranks = n > MOST_RANKS ? n - MOST_RANKS : 0 };
     if (!(p.step_us > 0) || !isfinite(p.step_us)) return RM_OK;
     for (; shown < n && shown < MOST_RANKS; shown++) RM_TRY_GOTO(st, read_rank(&p, json_array_get(ranks, shown), &at[shown]), out);
     if (!p.spans) goto out;

@@ -8,7 +8,12 @@ static const char EVIL[] = "]]></script><script>alert(1)</script>\"><img onerror
 
 /* ---- fixture ----------------------------------------------------------------------------------------------------- */
 
-typedef struct shape { int ranks; const char *dtype; double compute, exposed, input, ratio; bool sensitivity, many; } shape; /* seconds; ratio: traced over untraced */
+typedef struct shape {
+    int ranks;
+    const char *dtype;
+    double compute, exposed, input, ratio;
+    bool sensitivity, many;
+} shape; /* seconds; ratio: traced over untraced */
 static const double HOST_S = 0.002, IDLE_S = 0.0035;
 
 static double step_of(const shape *w) { return w->compute + w->exposed + w->input + HOST_S + IDLE_S; }
@@ -16,16 +21,20 @@ static double step_of(const shape *w) { return w->compute + w->exposed + w->inpu
 static void add_layer(json_t *layers, const char *name, const char *pass, const char *op, double t, double flops, double bytes, double step)
 {
     double compute = flops / 110e9, memory = bytes / 9e9, bound = fmax(compute, memory);
-    json_array_append_new(layers, json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, s:f, s:f}", "name", name, "pass", pass, "op", op, "impl", "jit:avx2", "time_s", t,
-                                            "time_ns", (json_int_t)(t * 1e9), "time_s_median", t, "share", t / step, "flops", flops, "bytes", bytes, "gflops_per_s", 1e-9 * flops / t, "gb_per_s",
-                                            1e-9 * bytes / t, "bound_s", bound, "bound_limit", compute > memory ? "compute" : "memory", "bound_share", bound / t, "intensity", flops / bytes,
+    json_array_append_new(layers, json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, s:f, s:f}", "name", name, "pass", pass,
+                                            "op", op, "impl", "jit:avx2", "time_s", t, "time_ns", (json_int_t)(t * 1e9), "time_s_median", t, "share", t / step,
+                                            "flops", flops, "bytes", bytes, "gflops_per_s", 1e-9 * flops / t, "gb_per_s", 1e-9 * bytes / t, "bound_s", bound,
+                                            "bound_limit", compute > memory ? "compute" : "memory", "bound_share", bound / t, "intensity", flops / bytes,
                                             "step_if_at_bound_s", step - t + bound));
 }
 
 /* Three passes of a few dozen convolutions and norms that share the compute time; then what is no op. */
 static json_t *layers_of(const shape *w)
 {
-    static const struct { const char *pass; double part; } pass[] = { { "fwd", 0.3 }, { "bwd_data", 0.3 }, { "bwd_weights", 0.4 } };
+    static const struct {
+        const char *pass;
+        double part;
+    } pass[] = { { "fwd", 0.3 }, { "bwd_data", 0.3 }, { "bwd_weights", 0.4 } };
     json_t *layers = json_array();
     double step = step_of(w), unit = w->compute / 66;
     for (size_t p = 0; p < RM_COUNT(pass); p++)
@@ -34,11 +43,16 @@ static json_t *layers_of(const shape *w)
             bool norm = k % 2;
             double t = unit * pass[p].part * 3 * (norm ? 0.5 : 1.5);
             snprintf(name, sizeof name, "layer%d.%d.%s%d", 1 + k / 6, k / 3 % 2, norm ? "bn" : "conv", 1 + k % 3);
-            add_layer(layers, name, pass[p].pass, norm ? "bn+relu" : "conv", t, norm ? 0.9e9 * t : (40e9 + 2.5e9 * k) * t, norm ? 5e9 * t : (0.5e9 + 0.1e9 * (k % 7)) * t, step);
+            add_layer(layers, name, pass[p].pass, norm ? "bn+relu" : "conv", t, norm ? 0.9e9 * t : (40e9 + 2.5e9 * k) * t,
+                      norm ? 5e9 * t : (0.5e9 + 0.1e9 * (k % 7)) * t, step);
         }
-    json_array_append_new(layers, json("{\"name\": \"<b>odd\", \"pass\": \"fwd\", \"op\": \"cast\", \"impl\": \"emulated bf16\", \"time_s\": 0.0001, \"flops\": 10, \"bytes\": 1e9, \"bound_limit\": \"memory\"}"));
-    json_array_append_new(layers, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:n, s:n}", "name", "host", "pass", "host", "op", "", "impl", "", "time_s", HOST_S, "share", HOST_S / step, "bound_s",
-                                            "bound_limit"));
+    json_array_append_new(
+        layers,
+        json(
+            "{\"name\": \"<b>odd\", \"pass\": \"fwd\", \"op\": \"cast\", \"impl\": \"emulated bf16\", \"time_s\": 0.0001, \"flops\": 10, \"bytes\": 1e9, \"bound_limit\": \"memory\"}"));
+    json_array_append_new(layers, json("{\"name\": \"exposed communication\", \"pass\": \"comm\", \"op\": \"\", \"impl\": \"\", \"time_s\": 0.003}"));
+    json_array_append_new(layers, json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:n, s:n}", "name", "host", "pass", "host", "op", "", "impl", "", "time_s", HOST_S,
+                                            "share", HOST_S / step, "bound_s", "bound_limit"));
     return layers;
 }
 
@@ -56,8 +70,8 @@ static json_t *lane_of(json_t *lanes, const char *name, const char *kind)
 
 static json_t *rank_of(const shape *w, int rank)
 {
-    json_t *lanes = json_array(), *compute = lane_of(lanes, "compute", "queue"), *comm = lane_of(lanes, "communication", "thread"), *input = lane_of(lanes, "input worker 1", "thread"),
-           *host = lane_of(lanes, "host", "thread");
+    json_t *lanes = json_array(), *compute = lane_of(lanes, "compute", "queue"), *comm = lane_of(lanes, "communication", "thread"),
+           *input = lane_of(lanes, "input worker 1", "thread"), *host = lane_of(lanes, "host", "thread");
     int ops = w->many ? 360 : 48;
     double at = w->input, step = step_of(w), late = 0.003 * rank;
     lane_of(lanes, "copies", "queue"); /* nothing in it: no lane is drawn */
@@ -85,15 +99,25 @@ static json_t *timeline_of(const shape *w)
 
 static json_t *sensitivity_of(void)
 {
-    static const struct { const char *kind, *name, *pass; double predicted, measured; } row[] = {
-        { "layer", "layer1.0.conv1", "fwd", 1, 1.04 },  { "layer", "layer4.2.conv3", "bwd_weights", 1, 0.97 }, { "layer", "layer2.0.bn1", "bwd", 0.98, 0.71 }, { "bucket", "107", NULL, 0.1, 0.16 },
-        { "bucket", "160", NULL, 0.95, 0.9 },           { "input", "one batch later", NULL, 0, 0.02 },         { "layer", "fc", "fwd", 1, 1.1 },               { "layer", "conv1", "bwd_weights", 0.55, 0.6 },
+    static const struct {
+        const char *kind, *name, *pass;
+        double predicted, measured;
+    } row[] = {
+        { "layer", "layer1.0.conv1", "fwd", 1, 1.04 },
+        { "layer", "layer4.2.conv3", "bwd_weights", 1, 0.97 },
+        { "layer", "layer2.0.bn1", "bwd", 0.98, 0.71 },
+        { "bucket", "107", NULL, 0.1, 0.16 },
+        { "bucket", "160", NULL, 0.95, 0.9 },
+        { "input", "one batch later", NULL, 0, 0.02 },
+        { "layer", "fc", "fwd", 1, 1.1 },
+        { "layer", "conv1", "bwd_weights", 0.55, 0.6 },
         { "layer", "layer3.5.conv2", "fwd", 1, 1.01 },
     };
     json_t *list = json_array();
     for (size_t i = 0; i < RM_COUNT(row); i++) {
-        json_t *v = json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "kind", row[i].kind, "name", row[i].name, "time_s", 0.004, "delay_s", 0.002, "predicted_slope", row[i].predicted,
-                              "measured_slope", row[i].measured, "slope_low", row[i].measured - 0.08, "slope_high", row[i].measured + 0.08, "prediction_error", row[i].measured - row[i].predicted);
+        json_t *v = json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "kind", row[i].kind, "name", row[i].name, "time_s", 0.004, "delay_s", 0.002,
+                              "predicted_slope", row[i].predicted, "measured_slope", row[i].measured, "slope_low", row[i].measured - 0.08, "slope_high",
+                              row[i].measured + 0.08, "prediction_error", row[i].measured - row[i].predicted);
         if (row[i].pass) json_object_set_new(v, "pass", json_string(row[i].pass));
         json_array_append_new(list, v);
     }
@@ -103,37 +127,49 @@ static json_t *sensitivity_of(void)
 static void add_measures(json_t *row, const shape *w)
 {
     double step = step_of(w);
-    json_object_set_new(row, "budget_s", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "compute", w->compute, "exposed_comm", w->exposed, "exposed_copy", 0.0, "input_stall", w->input, "host", HOST_S,
-                                                   "idle", IDLE_S));
-    json_object_set_new(row, "trace", json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:n}", "ratio", w->ratio, "low", w->ratio - 0.004, "high", w->ratio + 0.004, "pairs", 12, "perturbed", w->ratio > 1.02,
-                                                "traced_step_s", step * w->ratio, "file"));
-    json_object_update_new(row, json("{\"peaks\": [{\"name\": \"fma fp32\", \"unit\": \"FLOP/s\", \"value\": 110e9, \"how\": \"12 chains a thread\", \"why\": \"\"},"
-                                     " {\"name\": \"gemm fp32\", \"unit\": \"FLOP/s\", \"value\": 96e9, \"how\": \"2048 x 2048\", \"why\": \"\"},"
-                                     " {\"name\": \"dot bf16\", \"unit\": \"FLOP/s\", \"value\": null, \"how\": \"\", \"why\": \"this processor has no <bf16> dot product\"}],"
-                                     " \"roof\": {\"flops_per_s\": 110e9, \"levels\": [{\"name\": \"L2\", \"bytes\": 1048576, \"bytes_per_s\": 80e9}, {\"name\": \"L3\", \"bytes\": 33554432,"
-                                     " \"bytes_per_s\": 31e9}, {\"name\": \"memory\", \"bytes\": null, \"bytes_per_s\": 9e9}]},"
-                                     " \"counters\": {\"instructions\": null, \"instructions_reason\": \"the kernel forbids it: perf_event_paranoid is 3\", \"cpu_s\": 0.19, \"preempted\": 2.5, \"faults\": 12,"
-                                     " \"steal_s\": 0.0012}, \"memory_high_bytes\": 536870912, \"disturbed_steps\": 3, \"steps\": 40, \"input_stall_s\": 0.004, \"loader_images_per_s\": 2150.5}"));
-    json_object_set_new(row, "changes", json_pack("[{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}, {s:s, s:f, s:f, s:f, s:n, s:s}]", "what", "batch norm backward at its memory bound (53 ops)", "gain_s",
-                                                  0.0081, "gain_share", 0.0081 / step, "step_s_then", step - 0.0081, "predicted_slope", 0.98, "measured_slope", 0.71, "slope_low", 0.63, "slope_high", 0.79,
-                                                  "prediction_error", -0.27, "note", "one <op> delayed", "what", "input never late", "gain_s", w->input, "gain_share", w->input / step, "step_s_then",
-                                                  step - w->input, "predicted_slope", "predicted_slope_reason", "nothing was delayed"));
+    json_object_set_new(row, "budget_s",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "compute", w->compute, "exposed_comm", w->exposed, "exposed_copy", 0.0, "input_stall",
+                                  w->input, "host", HOST_S, "idle", IDLE_S));
+    json_object_set_new(row, "trace",
+                        json_pack("{s:f, s:f, s:f, s:i, s:b, s:f, s:n}", "ratio", w->ratio, "low", w->ratio - 0.004, "high", w->ratio + 0.004, "pairs", 12,
+                                  "perturbed", w->ratio > 1.02, "traced_step_s", step * w->ratio, "file"));
+    json_object_update_new(
+        row,
+        json(
+            "{\"peaks\": [{\"name\": \"fma fp32\", \"unit\": \"FLOP/s\", \"value\": 110e9, \"how\": \"12 chains a thread\", \"why\": \"\"},"
+            " {\"name\": \"gemm fp32\", \"unit\": \"FLOP/s\", \"value\": 96e9, \"how\": \"2048 x 2048\", \"why\": \"\", \"disturbed\": true},"
+            " {\"name\": \"dot bf16\", \"unit\": \"FLOP/s\", \"value\": null, \"how\": \"\", \"why\": \"this processor has no <bf16> dot product\"}],"
+            " \"roof\": {\"flops_per_s\": 110e9, \"levels\": [{\"name\": \"L2\", \"bytes\": 1048576, \"bytes_per_s\": 80e9}, {\"name\": \"L3\", \"bytes\": 33554432,"
+            " \"bytes_per_s\": 31e9}, {\"name\": \"memory\", \"bytes\": null, \"bytes_per_s\": 9e9}]},"
+            " \"counters\": {\"instructions\": null, \"instructions_reason\": \"the kernel forbids it: perf_event_paranoid is 3\", \"cpu_s\": 0.19, \"preempted\": 2.5, \"faults\": 12,"
+            " \"steal_s\": 0.0012}, \"memory_high_bytes\": 536870912, \"disturbed_steps\": 3, \"steps\": 40, \"input_stall_s\": 0.004, \"loader_images_per_s\": 2150.5, \"at_bounds_s\": 0.031,"
+            " \"mfu\": 0.104, \"mfu_peak\": \"gemm fp32\"}"));
+    json_object_set_new(row, "changes",
+                        json_pack("[{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}, {s:s, s:f, s:f, s:f, s:n, s:s}]", "what",
+                                  "batch norm backward at its memory bound (53 ops)", "gain_s", 0.0081, "gain_share", 0.0081 / step, "step_s_then",
+                                  step - 0.0081, "predicted_slope", 0.98, "measured_slope", 0.71, "slope_low", 0.63, "slope_high", 0.79, "prediction_error",
+                                  -0.27, "note", "one <op> delayed", "what", "input never late", "gain_s", w->input, "gain_share", w->input / step,
+                                  "step_s_then", step - w->input, "predicted_slope", "predicted_slope_reason", "nothing was delayed"));
     if (w->sensitivity) json_object_set_new(row, "sensitivity", sensitivity_of());
 }
 
 static json_t *profile_row(const shape *w)
 {
     double step = step_of(w);
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:{s:f, s:f, s:i}, s:I, s:o, s:o}", "origin", "measured", "device", "cpu", "device_name", "Fixture <CPU>", "library",
-                            "oneDNN 3.2", "dtype", w->dtype, "px", 64, "batch_per_device", 32, "ranks", w->ranks, "threads", 1, "input", "real", "reproduce", "bench profile --px 64", "images_per_s",
-                            32 * w->ranks / step, "step_s", "median", step, "mad", 0.01 * step, "samples", 40, "wall_ns", (json_int_t)(step * w->ratio * 1e9), "layers", layers_of(w), "timeline",
-                            timeline_of(w));
+    json_t *row =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:{s:f, s:f, s:i}, s:I, s:o, s:o}", "origin", "measured", "device", "cpu",
+                  "device_name", "Fixture <CPU>", "library", "oneDNN 3.2", "dtype", w->dtype, "px", 64, "batch_per_device", 32, "ranks", w->ranks, "threads", 1,
+                  "input", "real", "reproduce", "bench profile --px 64", "images_per_s", 32 * w->ranks / step, "step_s", "median", step, "mad", 0.01 * step,
+                  "samples", 40, "wall_ns", (json_int_t)(step * w->ratio * 1e9), "layers", layers_of(w), "timeline", timeline_of(w));
     add_measures(row, w);
     if (w->ranks == 1) return row;
-    json_object_update_new(row, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:n, s:s}", "split", "107,160", "comm_s", 0.05, "exposed_comm_s", w->exposed, "overlap_geom", 1 - w->exposed / 0.05,
-                                          "comm_cost_s", 0.011, "comm_cost_s_low", 0.009, "comm_cost_s_high", 0.013, "eta_eff", "eta_eff_reason", "no isolated all-reduce was timed"));
-    json_object_set_new(row, "stragglers", json_pack("[{s:i, s:s, s:f, s:f, s:f, s:b}, {s:i, s:s, s:f, s:f, s:f, s:b}]", "rank", 0, "host", "host-a", "own_s", 0.9 * step, "wait_s", 0.003, "late_share",
-                                                     0.2, "straggler", 0, "rank", 1, "host", "host-b", "own_s", 0.95 * step, "wait_s", 0.0, "late_share", 0.8, "straggler", 1));
+    json_object_update_new(row, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:n, s:s}", "split", "107,160", "comm_s", 0.05, "exposed_comm_s", w->exposed,
+                                          "overlap_geom", 1 - w->exposed / 0.05, "comm_cost_s", 0.011, "comm_cost_s_low", 0.009, "comm_cost_s_high", 0.013,
+                                          "eta_eff", "eta_eff_reason", "no isolated all-reduce was timed"));
+    json_object_set_new(row, "stragglers",
+                        json_pack("[{s:i, s:s, s:f, s:f, s:f, s:b}, {s:i, s:s, s:f, s:f, s:f, s:b}]", "rank", 0, "host", "host-a", "own_s", 0.9 * step,
+                                  "wait_s", 0.003, "late_share", 0.2, "straggler", 0, "rank", 1, "host", "host-b", "own_s", 0.95 * step, "wait_s", 0.0,
+                                  "late_share", 0.8, "straggler", 1));
     return row;
 }
 
@@ -144,11 +180,12 @@ static void put_profile(rm_store *s, const shape *w)
     assert_int_equal(rm_store_run_end(s, run, 0), RM_OK);
 }
 
-static const shape one = { 1, "fp32", 0.081, 0, 0.004, 1.006, true, false }, two = { 2, "fp32", 0.09, 0.009, 0.004, 1.031, false, false }, eight = { 8, "bf16", 0.09, 0.02, 0.004, 1.004, false, true };
+static const shape one = { 1, "f32", 0.081, 0, 0.004, 1.006, true, false }, two = { 2, "f32", 0.09, 0.009, 0.004, 1.031, false, false },
+                   eight = { 8, "bf16", 0.09, 0.02, 0.004, 1.004, false, true };
 
 static void make_profiles(char path[512])
 {
-    static const shape old = { 1, "fp32", 0.5, 0, 0.004, 1.006, false, false }; /* the same configuration again: the newer counts */
+    static const shape old = { 1, "f32", 0.5, 0, 0.004, 1.006, false, false }; /* the same configuration again: the newer counts */
     rm_store *s = create("profile.db", path);
     put_profile(s, &eight);
     put_profile(s, &old);
@@ -183,16 +220,18 @@ static size_t count(const char *text, const char *what)
 static void test_answer_first(void **state)
 {
     char *md = report("words", make_profiles, "report.md");
-    char *fp32 = section(md, "Where a step goes: cpu, fp32, 64 px, batch 32"), *bf16 = section(md, "Where a step goes: cpu, bf16, 64 px, batch 32");
-    has(fp32, "N = 1: 353.6 images/s, 90.50 ms a step (measured): 90 % compute, 4.4 % waiting for input, 2.2 % the host, 3.9 % idle. The most profitable change: batch norm backward at its memory bound "
-              "(53 ops), 8.10 ms (9.0 %) less.");
+    char *fp32 = section(md, "Where a step goes: cpu, f32, 64 px, batch 32"), *bf16 = section(md, "Where a step goes: cpu, bf16, 64 px, batch 32");
+    has(fp32,
+        "N = 1: 353.6 images/s, 90.50 ms a step (measured): 90 % compute, 4.4 % waiting for input, 2.2 % the host, 3.9 % idle. The most profitable change: batch norm backward at its memory bound "
+        "(53 ops), 8.10 ms (9.0 %) less.");
     has(fp32, "N = 2: 589.9 images/s, 108.5 ms a step (measured): 83 % compute, 8.3 % exposed communication");
     lacks(fp32, "526"); /* the older profile of that configuration */
     has(fp32, "Watching cost little: traced over untraced steps 1.006 (95 % interval 1.002 to 1.010, 12 pairs)");
     has(fp32, "> Perturbed: with the trace on, a step took 1.031 times as long");
     has(fp32, "The 20 slowest rows, measured (perturbed by the trace)");
     has(fp32, "> Disturbed: in 3 of 40 steps");
-    has(fp32, "| batch norm backward at its memory bound (53 ops) | projected | 8.10 | 9.0 | 82.40 | 0.980 | 0.710 (0.630 to 0.790) | \\-0.27 | one &lt;op&gt; delayed |");
+    has(fp32,
+        "| batch norm backward at its memory bound (53 ops) | projected | 8.10 | 9.0 | 82.40 | 0.980 | 0.710 (0.630 to 0.790) | \\-0.27 | one &lt;op&gt; delayed |");
     has(fp32, "predicted\\_slope: nothing was delayed");
     has(fp32, "| layer | layer2.0.bn1 | bwd | measured | 4.00 | 2.00 | 0.980 | 0.710 | 0.630 | 0.790 | \\-0.270 |");
     has(fp32, "perf\\_event\\_paranoid is 3");
@@ -206,6 +245,11 @@ static void test_answer_first(void **state)
     char *layers = section(md, "Layers");
     has(layers, "| Bound (ms) | Bound / time (%) | Limit | Step if at bound (ms) |");
     has(layers, "| memory |");
+    has(layers, "With every operation at its bound the step would take 31.0 ms (projected) in place of 91.04 ms.");
+    has(layers, "Model FLOP utilisation: 10.4 % of the peak \"gemm fp32\" (measured).");
+    has(layers, "| gemm fp32 | measured, disturbed | 96.00 | GFLOP/s |");
+    has(layers, "> Others took the processor while peaks were measured (1)");
+    has(layers, "| exposed communication | 1 | 3.000 |");
     free(fp32);
     free(bf16);
     free(layers);
@@ -241,7 +285,7 @@ static void test_timeline(void **state)
     has(svg, "data-us=\"90500.000\"");
     has(svg, "time since the step began (ms)");
     has(svg, ">input worker 1<");
-    lacks(svg, ">copies<");  /* an empty lane, and a class without spans */
+    lacks(svg, ">copies<"); /* an empty lane, and a class without spans */
     assert_int_equal(count(svg, "class=\"lane\""), 3);
     free(svg);
     snprintf(out, sizeof out, "%s/timeline", dir);
@@ -253,7 +297,9 @@ static void test_timeline(void **state)
 
 static void test_figures(void **state)
 {
-    static const struct { const char *file, *text[4]; } want[] = {
+    static const struct {
+        const char *file, *text[4];
+    } want[] = {
         { "profile-budget.svg", { "N = 1", "N = 2", "exposed comm.", "90.50 ms" } },
         { "profile-budget-3.svg", { "N = 8", "compute", "idle", "time in one step (ms)" } },
         { "profile-roofline.svg", { "arithmetic intensity (FLOP/byte)", "memory: 9.00 GB/s", "gemm fp32: 96.0 GFLOP/s", "backward, weights, " } },
@@ -272,7 +318,7 @@ static void test_figures(void **state)
     }
     char *svg = read_all(out, "profile-roofline.svg");
     lacks(svg, "dot bf16"); /* not measured */
-    lacks(svg, ">10^{-");   /* nor is the emulated op, whose rate lies far below */
+    lacks(svg, ">10^{-"); /* nor is the emulated op, whose rate lies far below */
     lacks(svg, "0.0001");
     free(svg);
     assert_null(read_all(out, "profile-sensitivity-2.svg"));
@@ -284,12 +330,15 @@ static void make_bare(char path[512])
 {
     rm_store *s = create("bare.db", path);
     int64_t run = begin(s, "profile", "bench profile", "{}", "Fixture CPU");
-    put(s, run, "profile", "measured", true, json("{\"step_s\": {\"median\": 0.1}, \"timeline\": null, \"timeline_reason\": \"no <trace>\", \"layers\": [], \"ranks\": 1}"), 0.1, 0);
+    put(s, run, "profile", "measured", true,
+        json("{\"step_s\": {\"median\": 0.1}, \"timeline\": null, \"timeline_reason\": \"no <trace>\", \"layers\": [], \"ranks\": 1}"), 0.1, 0);
     run = begin(s, "profile", "bench profile", "{\"px\": 7}", "Fixture CPU");
     put(s, run, "profile", "measured", true,
-        json("{\"step_s\": {\"median\": 0.1}, \"ranks\": 2, \"layers\": [1, \"x\", {}, {\"time_s\": -1, \"name\": 3}], \"changes\": [5, {}], \"sensitivity\": [[], {\"kind\": \"layer\"}], \"roof\": {\"flops_per_s\": 1,"
-             " \"levels\": 3}, \"stragglers\": {}, \"counters\": {}, \"timeline\": {\"step_s\": 0.1, \"ranks\": [3, {\"lanes\": [{\"name\": 5, \"spans\": [1, [], [0, 5], [0, \"a\", \"b\", \"fwd\"], [-50, 0, \"a\","
-             " \"fwd\"], [200000000, 5, \"late\", \"fwd\"], [0, 5000000, \"good\", \"\\\"><x>\"]]}, 7]}]}}"), 0.1, 0);
+        json(
+            "{\"step_s\": {\"median\": 0.1}, \"ranks\": 2, \"layers\": [1, \"x\", {}, {\"time_s\": -1, \"name\": 3}], \"changes\": [5, {}], \"sensitivity\": [[], {\"kind\": \"layer\"}], \"roof\": {\"flops_per_s\": 1,"
+            " \"levels\": 3}, \"stragglers\": {}, \"counters\": {}, \"timeline\": {\"step_s\": 0.1, \"ranks\": [3, {\"lanes\": [{\"name\": 5, \"spans\": [1, [], [0, 5], [0, \"a\", \"b\", \"fwd\"], [-50, 0, \"a\","
+            " \"fwd\"], [200000000, 5, \"late\", \"fwd\"], [0, 5000000, \"good\", \"\\\"><x>\"]]}, 7]}]}}"),
+        0.1, 0);
     rm_store_close(s);
 }
 
@@ -367,7 +416,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1) return show(argv[1]);
     const struct CMUnitTest tests[] = {
-        clean_test(test_answer_first), clean_test(test_nothing_gets_out), clean_test(test_timeline), clean_test(test_figures), clean_test(test_bare_rows), clean_test(test_live_tables), clean_test(test_cut),
+        clean_test(test_answer_first), clean_test(test_nothing_gets_out), clean_test(test_timeline), clean_test(test_figures),
+        clean_test(test_bare_rows),    clean_test(test_live_tables),      clean_test(test_cut),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
