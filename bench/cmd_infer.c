@@ -1,44 +1,13 @@
 /* bench infer: classes and latency of images. */
 #include "base/clock.h"
+#include "base/file.h"
 #include "bench/commands.h"
 #include "bench/session.h"
 #include "profiler/stats.h"
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static rm_status read_file(const char *path, uint8_t **out, size_t *out_bytes)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f) return rm_fail_errno("cannot open %s", path);
-    uint8_t *data = NULL;
-    size_t n = 0, cap = 0;
-    for (;;) {
-        if (n == cap) {
-            uint8_t *grown = realloc(data, cap = cap ? 2 * cap : 65536);
-            if (!grown) {
-                free(data);
-                fclose(f);
-                return rm_fail(RM_E_NOMEM, "out of memory reading %s", path);
-            }
-            data = grown;
-        }
-        size_t got = fread(data + n, 1, cap - n, f);
-        if (!got) break;
-        n += got;
-    }
-    bool bad = ferror(f);
-    fclose(f);
-    if (bad) {
-        free(data);
-        return rm_fail_errno("cannot read %s", path);
-    }
-    *out = data;
-    *out_bytes = n;
-    return RM_OK;
-}
 
 static void softmax(double *v, int32_t n)
 {
@@ -65,16 +34,18 @@ static void class_name(const bench_session *s, int32_t c, char *out, size_t size
 
 static rm_status classify(const bench_session *s, rm_engine *e, rm_decoder *dec, const char *path, uint8_t *image, double *p, uint64_t *ns)
 {
-    uint8_t *jpeg = NULL, flip = 0;
+    char *text = NULL;
+    uint8_t flip = 0;
     size_t bytes = 0;
-    RM_TRY(read_file(path, &jpeg, &bytes));
+    RM_TRY(rm_file_load(path, SIZE_MAX, &text, &bytes));
+    const uint8_t *jpeg = (uint8_t *)text;
     uint64_t start = rm_now_ns();
     rm_status st = rm_jpeg_center(dec, jpeg, bytes, path, s->recipe.eval_resize, s->recipe.eval_px, image);
     if (st == RM_OK) st = rm_net_set_images_u8(e->eval, image, &flip, 1);
     if (st == RM_OK) st = rm_net_forward(e->eval);
     if (st == RM_OK) st = rm_net_logits(e->eval, p);
     *ns = rm_now_ns() - start;
-    free(jpeg);
+    free(text);
     if (st == RM_OK) softmax(p, s->classes);
     return st;
 }

@@ -1,5 +1,6 @@
 /* bench input: the loader alone, nobody training; or the pixels of some samples, for anyone to check. */
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "bench/commands.h"
 #include "model/checkpoint.h"
@@ -52,44 +53,17 @@ static rm_status parse_range(const char *text, uint32_t count, uint32_t *first, 
     return RM_OK;
 }
 
-static rm_status slurp(const char *path, uint8_t **out, size_t *out_bytes)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f) return rm_fail_errno("cannot open %s", path);
-    uint8_t *data = NULL;
-    size_t bytes = 0, cap = 0;
-    rm_status status = RM_OK;
-    for (;;) {
-        if (bytes == cap) {
-            uint8_t *fresh = realloc(data, cap = 2 * cap + 65536);
-            if (!fresh) RM_TRY_GOTO(status, rm_fail(RM_E_NOMEM, "out of memory for %s", path), fail);
-            data = fresh;
-        }
-        const size_t n = fread(data + bytes, 1, cap - bytes, f);
-        if (n == 0) break;
-        bytes += n;
-    }
-    if (ferror(f)) RM_TRY_GOTO(status, rm_fail_errno("cannot read %s", path), fail);
-    fclose(f);
-    *out = data;
-    *out_bytes = bytes;
-    return RM_OK;
-fail:
-    fclose(f);
-    free(data);
-    return status;
-}
-
 static rm_status dump_one(const bench_options *o, rm_decoder *decoder, dump *d, uint32_t i)
 {
     const char *path = rm_dataset_path(d->ds, RM_TRAIN, d->first + i);
-    uint8_t *jpeg = NULL;
+    char *text = NULL;
     size_t bytes = 0;
     int32_t w, h;
     char full[8192];
     rm_status status;
     snprintf(full, sizeof full, "%s/%s", rm_dataset_dir(d->ds), path);
-    RM_TRY(slurp(full, &jpeg, &bytes));
+    RM_TRY(rm_file_load(full, SIZE_MAX, &text, &bytes));
+    const uint8_t *jpeg = (uint8_t *)text;
     RM_TRY_GOTO(status, rm_jpeg_size(decoder, jpeg, bytes, full, &w, &h), done);
     const rm_box b = rm_random_box(w, h, &rm_crop_default, (uint64_t)o->seed, (uint64_t)o->epoch, d->first + i);
     memcpy(d->box + 5 * (size_t)i, (int32_t[5]){ b.x, b.y, b.w, b.h, b.flip }, 5 * sizeof(int32_t));
@@ -97,7 +71,7 @@ static rm_status dump_one(const bench_options *o, rm_decoder *decoder, dump *d, 
     if (json_array_append_new(d->paths, json_string(path)) != 0)
         status = rm_fail(RM_E_FORMAT, "%s: the name is not UTF-8 and cannot be written as JSON; rename it or leave it out of --indices", full);
 done:
-    free(jpeg);
+    free(text);
     return status;
 }
 

@@ -1,8 +1,8 @@
 /* bench kernels: the op harness over case files: is every op right, are its gradients, how fast is it. */
+#include "base/file.h"
 #include "base/log.h"
 #include "bench/commands.h"
 #include "kernels/check.h"
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,18 +57,13 @@ static rm_status add_text(op_list *list, const char *name, const char *text, con
 
 static rm_status read_whole(const char *path, char **out_text)
 {
-    enum { MOST = 1 << 20 };
-    FILE *f = fopen(path, "rb");
-    if (!f) return rm_fail_errno("cannot open case file %s", path);
-    char *text = malloc(MOST + 1);
-    size_t n = text ? fread(text, 1, MOST + 1, f) : 0;
-    rm_status st = !text ? rm_fail(RM_E_NOMEM, "out of memory reading %s", path)
-                 : ferror(f) ? rm_fail_errno("cannot read %s", path)
-                 : n > MOST ? rm_fail(RM_E_FORMAT, "%s: a case file has at most 1 MiB", path)
-                 : memchr(text, '\0', n) ? rm_fail(RM_E_FORMAT, "%s: no text file", path) : RM_OK;
-    fclose(f);
-    if (st != RM_OK) { free(text); return st; }
-    text[n] = '\0';
+    char *text = NULL;
+    size_t n = 0;
+    RM_TRY(rm_file_load(path, 1 << 20, &text, &n));
+    if (memchr(text, '\0', n)) {
+        free(text);
+        return rm_fail(RM_E_FORMAT, "%s: no text file", path);
+    }
     *out_text = text;
     return RM_OK;
 }

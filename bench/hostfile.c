@@ -1,11 +1,12 @@
 #include "bench/hostfile.h"
+#include "base/file.h"
 #include "base/strbuf.h"
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_MAX_BYTES = 1 << 20, WORD_SHOWN = 40 };
+enum { WORD_SHOWN = 40 };
 
 /* A line under way. */
 typedef struct reader {
@@ -124,17 +125,12 @@ rm_status bench_hosts_parse(const char *text, size_t n, const char *name, bench_
 
 rm_status bench_hosts_read(const char *path, bench_hosts *out)
 {
-    FILE *f = fopen(path, "re");
-    char *text = f ? malloc(FILE_MAX_BYTES) : NULL;
-    if (!f) return rm_fail_errno("--hostfile: cannot read %s", path);
-    const size_t n = text ? fread(text, 1, FILE_MAX_BYTES, f) : 0;
-    rm_status st = RM_OK;
-    if (!text) st = rm_fail(RM_E_NOMEM, "out of memory reading %s", path);
-    else if (ferror(f)) st = rm_fail_errno("--hostfile: cannot read %s", path);
-    else if (n == FILE_MAX_BYTES) st = rm_fail(RM_E_ARG, "--hostfile: %s is larger than a list of hosts can be", path);
-    else st = bench_hosts_parse(text, n, path, out);
+    char *text = NULL;
+    size_t n = 0;
+    rm_status st = rm_file_load(path, 1 << 20, &text, &n);
+    if (st != RM_OK) return rm_fail(st, "--hostfile: %s", rm_last_error());
+    st = bench_hosts_parse(text, n, path, out);
     free(text);
-    fclose(f);
     return st;
 }
 

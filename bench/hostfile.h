@@ -19,7 +19,7 @@ typedef struct bench_hosts {
     int32_t n, slots, most;  /* hosts, slots of all of them, most slots on one */
 } bench_hosts;
 
-/* RM_E_ARG with the file and the line when there is none, it is empty or a line is not understood. Free with
+/* RM_E_ARG with the file and the line when it is empty or a line is not understood; else as rm_file_load(). Free with
  * bench_hosts_free() after RM_OK. */
 rm_status bench_hosts_read(const char *path, bench_hosts *out) RM_CHECKED;
 /* The same from memory; `text` needs no terminator, `name` stands for the file in messages. */

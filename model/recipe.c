@@ -1,4 +1,5 @@
 #include "model/recipe.h"
+#include "base/file.h"
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -362,21 +363,10 @@ rm_status rm_recipe_parse(const char *text, size_t bytes, const char *where, rm_
 static rm_status load_file(const char *path, rm_recipe *out)
 {
     char *text = NULL;
-    enum { MOST = 1 << 16 };
-    rm_status st = RM_OK;
-    FILE *f = fopen(path, "rb");
-    if (!f) return rm_fail_errno("%s: the recipe cannot be opened", path);
-    if (!(text = malloc(MOST))) {
-        st = rm_fail(RM_E_NOMEM, "%s: out of memory", path);
-        goto out;
-    }
-    size_t n = fread(text, 1, MOST, f);
-    if (ferror(f)) st = rm_fail_errno("%s: the recipe cannot be read", path);
-    else if (n == MOST) st = rm_fail(RM_E_FORMAT, "%s: too large for a recipe", path);
-    else st = rm_recipe_parse(text, n, path, out);
-out:
+    size_t n = 0;
+    RM_TRY(rm_file_load(path, 1 << 16, &text, &n));
+    const rm_status st = rm_recipe_parse(text, n, path, out);
     free(text);
-    fclose(f);
     return st;
 }
 

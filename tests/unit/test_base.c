@@ -1,5 +1,6 @@
 /* base/: status and exit codes, Philox known answers, streams, distributions, log. */
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/sort.h"
@@ -254,6 +255,32 @@ static void sorting_orders_and_loses_nothing(void **state)
     }
 }
 
+static void files_are_read_whole(void **state)
+{
+    enum { BYTES = 200000 }; /* more than once through what is read at a time */
+    static const char path[] = "test_base.file";
+    char *text = NULL;
+    size_t n = 1;
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(rm_file_load(path, 0, &text, &n), RM_OK);
+    assert_true(n == 0 && text[0] == '\0');
+    free(text);
+    for (int i = 0; i < BYTES; i++) fputc(i % 251, f);
+    fclose(f);
+    assert_int_equal(rm_file_load(path, BYTES, &text, &n), RM_OK);
+    assert_true(n == BYTES && text[BYTES] == '\0');
+    for (int i = 0; i < BYTES; i++) assert_int_equal((unsigned char)text[i], i % 251);
+    free(text);
+    assert_int_equal(rm_file_load(path, BYTES - 1, &text, &n), RM_E_FORMAT);
+    assert_non_null(strstr(rm_last_error(), "test_base.file is larger than 199999 bytes"));
+    remove(path);
+    assert_int_equal(rm_file_load(path, SIZE_MAX, &text, &n), RM_E_IO);
+    assert_non_null(strstr(rm_last_error(), "cannot open test_base.file: No such file"));
+    assert_int_equal(rm_file_load(".", SIZE_MAX, &text, &n), RM_E_IO);
+    assert_non_null(strstr(rm_last_error(), "cannot read .: Is a directory"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +296,7 @@ int main(void)
         cmocka_unit_test(the_log_keeps_to_its_verbosity),
         cmocka_unit_test(the_clock_goes_forward),
         cmocka_unit_test(sorting_orders_and_loses_nothing),
+        cmocka_unit_test(files_are_read_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
