@@ -337,13 +337,24 @@ static rm_status account(rm_engine *e, rm_step *s)
     return rm_budget_of(&e->classes, (rm_interval){ s->begin_ns, end }, &s->budget);
 }
 
+/* Reading the counters is no part of the window. Returns when it was done. */
+static uint64_t count(rm_engine *e, uint64_t from, rm_counts *out, uint64_t *counting_ns)
+{
+    rm_counters_read(e->counters, out);
+    const uint64_t now = rm_now_ns();
+    *counting_ns += now - from;
+    return now;
+}
+
 rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, double lr, rm_step *out)
 {
     const rm_recipe *r = e->cfg.recipe;
     const int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
     const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
     const bool overlap = e->mode == RM_REDUCE_OVERLAPPED && parts == 1;
-    rm_step s = { .begin_ns = rm_now_ns() };
+    rm_step s = { 0 };
+    rm_counts before, after;
+    s.begin_ns = count(e, rm_now_ns(), &before, &s.counting_ns);
     rm_classes_clear(&e->classes);
     rm_buckets_begin(&e->buckets);
     e->buckets.delay_last_ns = e->inject.link_ns;
@@ -357,6 +368,8 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     }
     RM_TRY(reduce_and_update(e, &s));
     RM_TRY(account(e, &s));
+    (void)count(e, s.begin_ns + s.step_ns, &after, &s.counting_ns);
+    s.counts = rm_counts_since(&before, &after);
     s.loss /= parts;
     rm_engine_trace_end(e, src, &s);
     RM_TRY(check_numbers(e, step, s.loss));

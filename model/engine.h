@@ -55,6 +55,7 @@ typedef struct rm_step {
     uint64_t  update_begin_ns;
     uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
     rm_counts counts;                             /* read before and after the window; -1 everywhere without counters */
+    uint64_t  counting_ns;                        /* what those two readings took, beside step_ns */
     double    loss;
 } rm_step;
 

@@ -14,6 +14,7 @@
 typedef struct {
     const rm_train_config *cfg;
     rm_comm     *comm;
+    int          threads;                     /* of the device */
     rm_engine    engine;
     rm_loader   *loader;
     rm_synthetic synthetic;
@@ -207,17 +208,21 @@ static rm_status add_step(run *t, const rm_step *s)
     rm_train_result *r = t->r;
     if ((r->n_step & (r->n_step + 1)) == 0 || !r->step_s) { /* grow at powers of two */
         uint64_t cap = 2 * (r->n_step + 1);
-        double *a = realloc(r->step_s, cap * sizeof *a);
-        if (a) r->step_s = a;
-        double *b = a ? realloc(r->loss, cap * sizeof *b) : NULL;
-        if (b) r->loss = b;
-        int32_t *c = b ? realloc(r->step_px, cap * sizeof *c) : NULL;
-        if (c) r->step_px = c;
-        if (!a || !b || !c) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+        double **const series[] = { &r->step_s, &r->loss, &r->disturbed };
+        for (size_t i = 0; i < RM_COUNT(series); i++) {
+            double *grown = realloc(*series[i], cap * sizeof *grown);
+            if (!grown) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+            *series[i] = grown;
+        }
+        int32_t *px = realloc(r->step_px, cap * sizeof *px);
+        if (!px) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+        r->step_px = px;
     }
     r->step_s[r->n_step] = rm_s(s->step_ns);
     r->step_px[r->n_step] = t->engine.cfg.px;
+    r->disturbed[r->n_step] = rm_counts_disturbed(&s->counts, t->threads);
     r->loss[r->n_step++] = s->loss;
+    rm_counts_add(&r->counts, &s->counts);
     rm_budget_add(&r->total, &s->budget);
     r->images += t->global_batch;
     t->epoch_loss += s->loss;
@@ -415,6 +420,10 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
                             .no_fuse = cfg->no_fuse, .timers = true, .split = cfg->split, .split_order = cfg->split_order, .seed = cfg->seed,
                             .update_on_arrival = cfg->update_on_arrival };
     RM_TRY(rm_engine_new(d, comm, &ec, &t.engine));
+    rm_device_info info;
+    rm_device_get_info(d, &info);
+    t.threads = info.threads;
+    t.engine.counters = cfg->counters;
     if (lead(&t)) RM_TRY_GOTO(st, open_outputs(&t), out);
     if (cfg->resume) RM_TRY_GOTO(st, resume(&t), out);
     RM_TRY_GOTO(st, open_source(&t), out);
@@ -438,5 +447,6 @@ void rm_train_result_free(rm_train_result *r)
     free(r->step_s);
     free(r->loss);
     free(r->step_px);
+    free(r->disturbed);
     memset(r, 0, sizeof *r);
 }
