@@ -1,6 +1,7 @@
 /* bench scaling: the same training on 1..N devices, a row per N. */
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/counters_row.h"
 #include "bench/ghost_run.h"
 #include "bench/inject.h"
 #include "bench/scaling.h"
@@ -151,7 +152,10 @@ static rm_status add_row(sweep *w, int32_t n)
     }
     if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row of n=%d", n);
     json_t *row = json_object_get(result, "row");
-    if (w->o->oversubscribe && !w->acted && n > devices) json_object_set_new(row, "oversubscribed", json_true());
+    if (w->o->oversubscribe && !w->acted && n > devices) {
+        json_object_set_new(row, "oversubscribed", json_true());
+        bench_undisturbed(result, "more ranks than devices: they take each other's cores");
+    }
     st = bench_store_result(w->store, w->run, key, result);
     if (st == RM_OK) json_array_append(w->rows, row);
     json_decref(result);

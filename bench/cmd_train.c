@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/counters_row.h"
 #include "bench/launch.h"
 #include "bench/session.h"
 #include "profiler/stats.h"
@@ -99,6 +100,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_set_new(row, "eval_s", json_real(r->eval_s));
     json_object_set_new(row, "input_stall_s", json_real(rm_s(r->total.input_ns)));
     json_object_set_new(row, "budget_s", bench_budget_json(&r->total, median));
+    json_object_set_new(row, "counters", bench_counters_json(&r->counts, c->counters, (double)r->n_step));
     json_object_set_new(row, "bad_images", json_integer((json_int_t)r->skipped_images));
     json_object_set_new(row, "checkpoint", json_string(r->newest));
     json_object_set_new(row, "resumed_from", json_integer((json_int_t)r->resumed_from));
@@ -108,7 +110,10 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_set_new(row, "epochs_log", epochs_json(r));
     json_object_set_new(row, "reproduce", json_string(line));
     set_accuracy(row, r, c->target_top1);
-    return json_pack("{s:o, s:{s:o, s:o}}", "row", row, "samples", "step_s", bench_samples(r->step_s, r->n_step), "loss", bench_samples(r->loss, r->n_step));
+    json_t *samples = json_pack("{s:o, s:o}", "step_s", bench_samples(r->step_s, r->n_step), "loss", bench_samples(r->loss, r->n_step));
+    const char *why = rm_counters_why(c->counters, RM_COUNT_FOREIGN_NS);
+    bench_set_disturbed(row, samples, r->disturbed, r->n_step, o->oversubscribe ? "--oversubscribe: ranks may take each other's cores" : why);
+    return json_pack("{s:o, s:o}", "row", row, "samples", samples);
 }
 
 /* --dry-run: what the first stage would take. */
@@ -144,6 +149,7 @@ static rm_status body(const bench_options *o, json_t **out)
     bench_session s;
     rm_train_result r = { 0 };
     bench_launch_told told = { 0 };
+    uint64_t most;
     rm_status st = RM_OK;
     RM_TRY(bench_session_plan(o, "tiny", &s));
     RM_TRY_GOTO(st, bench_session_device(o, &s), out);
@@ -164,8 +170,15 @@ static rm_status body(const bench_options *o, json_t **out)
         st = print_plan(o, &s, &c);
         goto out;
     }
-    st = rm_train(s.device, s.comm, &c, &r);
-    if (st == RM_OK && rm_comm_rank(s.comm) == 0) *out = result_json(o, &s, &c, &r);
+    RM_TRY_GOTO(st, rm_counters_open(&c.counters), out);
+    RM_TRY_GOTO(st, rm_train(s.device, s.comm, &c, &r), close);
+    RM_TRY_GOTO(st, bench_memory_high(s.comm, &most), close);
+    if (rm_comm_rank(s.comm) == 0) {
+        *out = result_json(o, &s, &c, &r);
+        bench_set_memory_high(json_object_get(*out, "row"), most);
+    }
+close:
+    rm_counters_close(c.counters);
 out:
     rm_train_result_free(&r);
     bench_session_close(&s);
@@ -186,6 +199,9 @@ static void print_result(const json_t *row)
     printf("run             %.1f s (training %.1f s, evaluation %.1f s, waiting for input %.1f s)\n", json_number_value(json_object_get(row, "run_s")),
            json_number_value(json_object_get(row, "train_s")), json_number_value(json_object_get(row, "eval_s")), json_number_value(json_object_get(row, "input_stall_s")));
     if (json_string_value(json_object_get(row, "checkpoint"))[0]) printf("checkpoint      %s\n", json_string_value(json_object_get(row, "checkpoint")));
+    if (json_integer_value(json_object_get(row, "disturbed_steps")))
+        printf("disturbed       %lld of %lld steps were taken while other work used rank 0's cores: the machine is noisy\n",
+               (long long)json_integer_value(json_object_get(row, "disturbed_steps")), (long long)json_integer_value(json_object_get(row, "steps")));
     if (json_integer_value(json_object_get(row, "bad_images")))
         printf("bad images      %lld skipped\n", (long long)json_integer_value(json_object_get(row, "bad_images")));
 }

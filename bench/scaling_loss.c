@@ -7,12 +7,20 @@
 void bench_terms_of(const rm_step *s, double out[BENCH_TERMS])
 {
     const rm_budget *b = &s->budget;
-    const uint64_t ns[BENCH_TERMS] = {
+    const uint64_t ns[BENCH_COUNTS] = {
         [BENCH_STEP] = s->step_ns, [BENCH_COMPUTE] = b->compute_ns, [BENCH_EXPOSED_COMM] = b->exposed_comm_ns, [BENCH_EXPOSED_COPY] = b->exposed_copy_ns,
         [BENCH_INPUT] = b->input_ns, [BENCH_HOST] = b->host_ns, [BENCH_IDLE] = b->idle_ns, [BENCH_COMM] = b->comm_ns, [BENCH_OVERLAP] = b->overlap_ns,
         [BENCH_BLOCKED] = s->blocking_ns,
     };
-    for (int x = 0; x < BENCH_TERMS; x++) out[x] = rm_s(ns[x]);
+    for (int x = 0; x < BENCH_COUNTS; x++) out[x] = rm_s(ns[x]);
+    for (int k = 0; k < RM_COUNTERS; k++) out[BENCH_COUNTS + k] = s->counts.v[k] < 0 ? NAN : rm_counter_scale((rm_counter)k) * (double)s->counts.v[k];
+}
+
+/* A run that is resumed may have been begun before there were counters. */
+static double term_of(const json_t *step, size_t x)
+{
+    const json_t *v = json_array_get(step, x);
+    return json_is_number(v) ? json_number_value(v) : x < BENCH_COUNTS ? 0 : NAN;
 }
 
 rm_status bench_steps_read(const json_t *mode, bench_steps *out)
@@ -29,7 +37,7 @@ rm_status bench_steps_read(const json_t *mode, bench_steps *out)
         for (int32_t i = 0; i < t.n; i++) {
             double *v = &t.v[((size_t)k * (size_t)t.n + (size_t)i) * BENCH_TERMS];
             const json_t *step = json_array_get(json_array_get(ranks, (size_t)k), (size_t)i);
-            for (size_t x = 0; x < BENCH_TERMS; x++) v[x] = json_number_value(json_array_get(step, x));
+            for (size_t x = 0; x < BENCH_TERMS; x++) v[x] = term_of(step, x);
             t.slowest[i] = fmax(t.slowest[i], v[BENCH_STEP]);
         }
     return RM_OK;

@@ -4,9 +4,11 @@
 #define RM_BENCH_SCALING_LOSS_H
 #include "bench/session.h"
 
-/* Of one step on one rank, in seconds. BLOCKED is how long the update waited for the last all-reduces; COMM is |M|. */
+/* Of one step on one rank, in seconds. BLOCKED is how long the update waited for the last all-reduces; COMM is |M|. From COUNTS on come
+ * the counters in the order of rm_counter and in the units of their keys; NaN: not counted. */
 typedef enum bench_term {
-    BENCH_STEP, BENCH_COMPUTE, BENCH_EXPOSED_COMM, BENCH_EXPOSED_COPY, BENCH_INPUT, BENCH_HOST, BENCH_IDLE, BENCH_COMM, BENCH_OVERLAP, BENCH_BLOCKED, BENCH_TERMS
+    BENCH_STEP, BENCH_COMPUTE, BENCH_EXPOSED_COMM, BENCH_EXPOSED_COPY, BENCH_INPUT, BENCH_HOST, BENCH_IDLE, BENCH_COMM, BENCH_OVERLAP, BENCH_BLOCKED, BENCH_COUNTS,
+    BENCH_TERMS = BENCH_COUNTS + RM_COUNTERS
 } bench_term;
 void bench_terms_of(const rm_step *s, double out[BENCH_TERMS]);
 

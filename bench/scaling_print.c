@@ -59,6 +59,18 @@ static void print_throughput(const bench_options *o, const json_t *rows, int32_t
     }
 }
 
+/* Steps that other work disturbed are kept; who reads the table should know. */
+static void print_disturbed(const json_t *rows)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        const long long disturbed = (long long)json_integer_value(json_object_get(row, "disturbed_steps"));
+        if (disturbed < 1) continue;
+        printf("N=%lld: %lld of %lld steps were taken while other work used this device's cores (for %s of the time of all steps): the machine is noisy\n", ranks_of(row), disturbed,
+               (long long)json_integer_value(json_object_get(json_object_get(row, "step_s"), "samples")), cell_of(row, "foreign_share", 100, " %").text);
+    }
+}
+
 static void print_modes(const bench_options *o, const json_t *rows)
 {
     static const char *const names[] = { "synthetic", "data-only", "real" };
@@ -206,6 +218,7 @@ static void print_traces(const json_t *rows)
 void bench_scaling_print(const bench_options *o, const json_t *rows, int32_t cores)
 {
     print_throughput(o, rows, cores);
+    print_disturbed(rows);
     print_modes(o, rows);
     print_loss(o, rows);
     print_communication(o, rows);

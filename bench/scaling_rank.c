@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "bench/commands.h"
+#include "bench/counters_row.h"
 #include "bench/ghost_run.h"
 #include "bench/inject.h"
 #include "bench/rows.h"
@@ -24,13 +25,17 @@ typedef struct {
     bool      acts;            /* a ghost, and no engine */
     rm_engine e;
     bench_ghost ghost;
+    rm_counters *counters;     /* of the engine's steps */
     int32_t   steps, warmup;
 } rank_run;
 
 static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, rm_step *out)
 {
     r->e.mode = r->ghost.ghost.mode = mode;
-    return r->acts ? rm_ghost_step(&r->ghost.ghost, out) : rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, out);
+    if (!r->acts) return rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, out);
+    RM_TRY(rm_ghost_step(&r->ghost.ghost, out));
+    rm_counters_read(NULL, &out->counts);
+    return RM_OK;
 }
 
 /* A signal may have come to any rank, and all must stop at the same place: who leaves alone lets the others wait for the time-out. */
@@ -58,7 +63,7 @@ static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduc
     if (i == 0) out->first_ns = s.step_ns;
     if (i < r->warmup) return RM_OK;
     out->step[i - r->warmup] = s;
-    out->window_ns += rm_now_ns() - began;
+    out->window_ns += rm_now_ns() - began - s.counting_ns;
     out->comm_cpu_ns += rm_comm_cpu_ns(r->s.comm) - cpu;
     return RM_OK;
 }
@@ -125,6 +130,7 @@ static rm_status run_data_only(rank_run *r, mode_result *all)
         rm_loader_release(l, b);
         rm_step s = { .begin_ns = t0, .step_ns = rm_now_ns() - t0 };
         s.budget = (rm_budget){ .window_ns = s.step_ns, .input_ns = s.step_ns };
+        rm_counters_read(NULL, &s.counts);
         if (i == 0) out->first_ns = s.step_ns;
         if (i >= warmup) out->step[i - warmup] = s;
     }
@@ -151,6 +157,14 @@ static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
     RM_TRY(gather_series(r, &m->real, out));
     if (m->self.step) RM_TRY(gather_series(r, &m->self, &self));
     if (self) json_object_set_new(*out, "self", self);
+    return RM_OK;
+}
+
+static rm_status gather_memory(rank_run *r, json_t *root)
+{
+    uint64_t most;
+    RM_TRY(bench_memory_high(r->s.comm, &most));
+    json_object_set_new(root, "memory_high_bytes", json_integer((json_int_t)most));
     return RM_OK;
 }
 
@@ -362,6 +376,7 @@ static void describe(const rank_run *r, json_t *root)
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));
     json_object_set_new(root, "hosts", bench_hosts_json(r->s.comm));
     json_object_set_new(root, "ghost", json_boolean(r->acts));
+    json_object_set_new(root, "counters_why", bench_counters_why(r->counters));
     json_object_set_new(root, "batch", json_integer(r->s.batch));
     json_object_set_new(root, "px", json_integer(r->s.recipe.px));
     json_object_set_new(root, "threads", m ? json_incref(json_object_get(m, "threads")) : json_integer(r->s.info.threads));
@@ -379,6 +394,8 @@ static rm_status subject_new(rank_run *r)
                                       .timers = !o->no_timers, .split = split_of(r), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
                                       .seed = (uint64_t)o->seed };
         RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
+        RM_TRY(rm_counters_open(&r->counters));
+        r->e.counters = r->counters;
     }
     if (size > 1) RM_TRY(bench_inject_parse(o->inject, rm_comm_rank(r->s.comm), size, &r->e.inject));
     r->ghost.ghost.inject = r->e.inject;
@@ -408,6 +425,7 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
     RM_TRY_GOTO(st, measure_modes(&r, root), out);
     RM_TRY_GOTO(st, run_twins(&r, root), out);
     RM_TRY_GOTO(st, run_trace(&r, root), out);
+    RM_TRY_GOTO(st, gather_memory(&r, root), out);
     describe(&r, root);
     rm_engine_free(&r.e);
     if (o->to_accuracy) RM_TRY_GOTO(st, to_accuracy(&r, root), out);
@@ -415,6 +433,7 @@ rm_status bench_scaling_rank(const bench_options *o, json_t **out)
 out:
     json_decref(root);
     rm_engine_free(&r.e);
+    rm_counters_close(r.counters);
     bench_ghost_free(&r.ghost);
     bench_session_close(&r.s);
     return st;

@@ -1,5 +1,6 @@
 /* What a scaling row's numbers are made of (docs/scaling.md). */
 #include "bench/commands.h"
+#include "bench/counters_row.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
 #include "bench/twins.h"
@@ -199,6 +200,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
         set_measured(row, o, n, gathered, base, &t, base ? &one : NULL, mode);
         json_object_set_new(samples, "step_s", bench_samples(t.slowest, (size_t)t.n));
         set_trace(row, samples, o, gathered);
+        bench_set_counters(row, samples, &t, gathered);
         result = json_pack("{s:o, s:o}", "row", row, "samples", samples);
     }
     bench_steps_free(&t);

@@ -22,6 +22,12 @@ expect 0 'not measured' "$bench" scaling --gpus 1,$big --dry-run
 expect 2 'gpus' "$bench" scaling --gpus 1,,2
 expect 2 'gpus' "$bench" scaling --gpus 0
 
+# counters: a number, or null with a reason; disturbed steps are counted and told apart in the store
+keys='("instructions", "cycles", "cache_misses", "cpu_s", "run_delay_s", "foreign_s", "preempted", "faults", "major_faults", "steal_s", "energy_j")'
+counted="all((c[k] is None and len(c[k + '_reason']) > 9) or (k + '_reason' not in c and c[k] >= 0) for k in $keys)"
+check one.json "(lambda c: $counted and c['cpu_s'] > 0)(r[1]['counters']) and 'counters' not in r[0] and r[1]['memory_high_bytes'] > 1 << 20"
+check one.json '(0 <= r[1]["disturbed_steps"] <= r[1]["step_s"]["samples"] and r[1]["foreign_share"] >= 0) if r[1]["counters"]["foreign_s"] is not None else len(r[1]["disturbed_steps_reason"]) > 9'
+
 # two ranks, weak and strong
 "${sweep[@]}" --gpus 1,2 --oversubscribe --json two.json -q || fail "two ranks"
 check two.json 'r[1]["ranks"] == 2 and r[1]["exposed_comm_s"] > 0 and r[1]["batch_per_device"] == 8'
@@ -46,6 +52,7 @@ ghosts=("$bench" scaling --ghost --ghost-bytes 0.01 --device null --px 16 --batc
 "${ghosts[@]}" --json ghost.json -q > ghost.txt || fail "ghosts"
 check ghost.json "[x['ranks'] for x in r] == [4, 1, $((cores * 4))] and all(x['origin'] == 'emulated' and x['device'] == 'ghost of null' for x in r)"
 check ghost.json 'abs(r[1]["efficiency_weak"] - 1) < 1e-9 and r[0]["comm_cost_s"] is not None and len(r[2]["stragglers"]) == r[2]["ranks"] and "oversubscribed" not in r[2]'
+check ghost.json "all((lambda c: $counted and c['cpu_s'] is None)(x['counters']) and x['disturbed_steps'] is None and 'ghost' in x['disturbed_steps_reason'] for x in r)"
 check ghost.json 'all(abs(sum(x["budget_s"].values()) / x["step_s"]["median"] - 1) < 0.02 for x in r)'
 grep -q 'emulated by ranks that sleep' ghost.txt || fail "the table does not say that it is emulated"
 expect 2 'leave --strong out' "${ghosts[@]}" --strong

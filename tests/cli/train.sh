@@ -9,6 +9,7 @@ train() { "${run[@]}" "$@"; }
 train --save-dir a --save-every 2 --keep 5 --json a.json -q || fail "training"
 check a.json 'r[0]["steps"] == 6 and r[0]["final_top1"] is not None and len(r[0]["epochs_log"]) == 1'
 check a.json 'abs(sum(r[0]["budget_s"].values()) / r[0]["step_s"]["median"] - 1) < 0.02'
+check a.json 'r[0]["counters"]["cpu_s"] > 0 and (r[0]["counters"]["foreign_s"] is None or 0 <= r[0]["disturbed_steps"] <= 6) and r[0]["memory_high_bytes"] > 1 << 20'
 [[ $(ls a/*.state.safetensors | wc -l) == 3 ]] || fail "three checkpoints: $(ls a)"
 last=tiny-00000006
 
