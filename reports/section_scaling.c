@@ -36,6 +36,17 @@ static void throughput_table(rp_doc *d, const rp_result *r, size_t n, bool stron
             strong ? "Strong: the global batch is fixed, E(N) = T(1) / (N T(N))." : "Weak: the batch per device is fixed, E(N) = X(N) / (N X(1)).");
 }
 
+static void disturbed_note(rp_doc *d, const rp_result *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double disturbed = rp_real(r[i].row, "disturbed_steps");
+        if (!(disturbed > 0)) continue;
+        rp_note(d, "N=%s: %s of %s steps were taken while other work used the cores of the devices (for %s %% of the time of all steps). They are kept, and the samples \"disturbed\" tell them apart.",
+                rp_num(rp_real(r[i].row, "ranks"), 9).text, rp_num(disturbed, 9).text, rp_num(rp_real(r[i].row, "step_s.samples"), 9).text,
+                rp_num(100 * rp_real(r[i].row, "foreign_share"), 2).text);
+    }
+}
+
 /* Both X(1): without any collective, and with a communicator of one rank. */
 static void baselines_table(rp_doc *d, const rp_result *r, size_t n)
 {
@@ -156,6 +167,7 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong)
     }
     RM_TRY(throughput_figure(c, r, n, strong));
     throughput_table(d, r, n, strong);
+    disturbed_note(d, r, n);
     baselines_table(d, r, n);
     rp_fold(d, "Reproduce row by row");
     for (size_t i = 0; i < n; i++) rp_command(d, "%s", rp_reproduce(&r[i]));
