@@ -23,5 +23,11 @@ static inline uint64_t rm_process_cpu_ns(void)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+/* Busy, not asleep, for at least that long. */
+static inline void rm_spin_ns(uint64_t ns)
+{
+    const uint64_t from = rm_now_ns();
+    while (rm_now_ns() - from < ns) continue;
+}
 static inline double rm_s(uint64_t ns) { return (double)ns * 1e-9; }
 #endif

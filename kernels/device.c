@@ -156,6 +156,12 @@ rm_status rm_mark_ns(const rm_device *d, const rm_mark *m, uint64_t *out_ns)
     return d->ops->mark_ns(m, out_ns);
 }
 
+rm_status rm_device_spin(rm_device *d, rm_queue *q, uint64_t ns)
+{
+    if (!d->ops->spin) return rm_fail(RM_E_UNSUPPORTED, "%s: cannot be kept busy for a given time, so that nothing can be injected into its ops", d->ops->name);
+    return ns ? d->ops->spin(d, q, ns) : RM_OK;
+}
+
 /* ---- ops */
 size_t rm_layout_bytes(rm_device *d, const rm_tdesc *t) { return d->ops->layout_bytes(d, t); }
 

@@ -74,6 +74,7 @@ typedef struct rm_device_ops {
     rm_status (*mark_wait)(rm_device *d, rm_queue *q, const rm_mark *m);
     bool      (*mark_done)(const rm_mark *m);
     rm_status (*mark_ns)(const rm_mark *m, uint64_t *out_ns);
+    rm_status (*spin)(rm_device *d, rm_queue *q, uint64_t ns);   /* NULL: cannot */
 
     size_t    (*layout_bytes)(rm_device *d, const rm_tdesc *t);
     rm_status (*plan)(rm_device *d, const rm_op *op, rm_plan **out_plan, rm_plan_info *out_info);
@@ -119,6 +120,9 @@ rm_status rm_mark_wait(rm_device *d, rm_queue *q, const rm_mark *m) RM_CHECKED; 
 bool      rm_mark_done(const rm_device *d, const rm_mark *m);                   /* any thread; never blocks */
 /* Time of a mark that is done, nanoseconds on rm_now_ns()'s base (devices with their own clock convert). */
 rm_status rm_mark_ns(const rm_device *d, const rm_mark *m, uint64_t *out_ns) RM_CHECKED;
+/* Keeps the queue busy for that long: no less, and more only by what the machine takes away meanwhile. For known trouble on purpose
+ * (model/engine.h, rm_inject): on a processor it takes the core, as an op would. RM_E_UNSUPPORTED where the device cannot. */
+rm_status rm_device_spin(rm_device *d, rm_queue *q, uint64_t ns) RM_CHECKED;
 
 /* ---- ops */
 /* Bytes of a tensor in its layout, padding included. On ref every f32 tensor is stored as doubles (8 bytes an element),

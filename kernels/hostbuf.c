@@ -96,3 +96,8 @@ rm_status rm_hostsync_mark_ns(const rm_mark *m, uint64_t *out_ns)
     *out_ns = atomic_load_explicit(&m->ns, memory_order_acquire);
     return RM_OK;
 }
+rm_status rm_hostsync_spin(rm_device *d, rm_queue *q, uint64_t ns)
+{
+    rm_spin_ns(ns);
+    return RM_OK;
+}

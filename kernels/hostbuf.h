@@ -25,4 +25,5 @@ rm_status rm_hostsync_mark_set(rm_device *d, rm_queue *q, rm_mark *m) RM_CHECKED
 rm_status rm_hostsync_mark_wait(rm_device *d, rm_queue *q, const rm_mark *m) RM_CHECKED;
 bool rm_hostsync_mark_done(const rm_mark *m);
 rm_status rm_hostsync_mark_ns(const rm_mark *m, uint64_t *out_ns) RM_CHECKED;
+rm_status rm_hostsync_spin(rm_device *d, rm_queue *q, uint64_t ns) RM_CHECKED;   /* on the calling thread */
 #endif

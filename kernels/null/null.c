@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { RING = 256 };
-typedef enum verb { COPY, FILL, MARK, WAIT, STOP } verb;
+typedef enum verb { COPY, FILL, SPIN, MARK, WAIT, STOP } verb;
 typedef struct command {
     verb verb;
     void *dst;
@@ -20,7 +20,7 @@ typedef struct command {
     size_t bytes;
     int byte;
     rm_mark *mark;
-    uint64_t count;
+    uint64_t count;     /* of a mark; nanoseconds to spin */
 } command;
 
 struct rm_mark { struct null_device *device; uint64_t set, passed, ns; };  /* under the device's lock */
@@ -40,6 +40,7 @@ static void perform(null_device *d, const command *c) /* without the lock */
 {
     if (c->verb == COPY) memcpy(c->dst, c->src, c->bytes);
     if (c->verb == FILL) memset(c->dst, c->byte, c->bytes);
+    if (c->verb == SPIN) rm_spin_ns(c->count);
 }
 
 static void *work(void *arg)
@@ -239,6 +240,8 @@ static rm_status null_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size
     return enqueue(d, q, &(command){ .verb = FILL, .dst = rm_hostbuf_at(dst), .byte = byte, .bytes = bytes });
 }
 
+static rm_status null_spin(rm_device *d, rm_queue *q, uint64_t ns) { return enqueue(d, q, &(command){ .verb = SPIN, .count = ns }); }
+
 static void null_release(rm_device *d, rm_buf *buf)
 {
     sync_all(null_of(d)); /* a worker may still have to copy into it */
@@ -281,6 +284,6 @@ const rm_device_ops rm_device_null = {
     .write = null_write, .read = null_read, .fill = null_fill,
     .queue_new = null_queue_new, .queue_free = null_queue_free, .sync = null_sync,
     .mark_new = null_mark_new, .mark_free = null_mark_free, .mark_set = null_mark_set, .mark_wait = null_mark_wait,
-    .mark_done = null_mark_done, .mark_ns = null_mark_ns,
+    .mark_done = null_mark_done, .mark_ns = null_mark_ns, .spin = null_spin,
     .layout_bytes = null_layout_bytes, .plan = null_plan, .run = null_run, .plan_free = null_plan_free,
 };

@@ -105,6 +105,6 @@ const rm_device_ops rm_device_ref = {
     .write = rm_hostsync_write, .read = rm_hostsync_read, .fill = rm_hostsync_fill,
     .queue_new = rm_hostsync_queue_new, .queue_free = rm_hostsync_queue_free, .sync = rm_hostsync_sync,
     .mark_new = rm_hostsync_mark_new, .mark_free = rm_hostsync_mark_free, .mark_set = rm_hostsync_mark_set, .mark_wait = rm_hostsync_mark_wait,
-    .mark_done = rm_hostsync_mark_done, .mark_ns = rm_hostsync_mark_ns,
+    .mark_done = rm_hostsync_mark_done, .mark_ns = rm_hostsync_mark_ns, .spin = rm_hostsync_spin,
     .layout_bytes = ref_layout_bytes, .plan = ref_plan_op, .run = ref_run, .plan_free = ref_plan_free,
 };

@@ -112,6 +112,44 @@ static void ops_do_nothing_and_are_counted(void **state)
     rm_plan_free(f->d, plan);
 }
 
+static void a_spin_keeps_the_queue_busy(void **state)
+{
+    enum { NS = 20 * 1000 * 1000 };
+    fixture *f = *state;
+    uint64_t before, after;
+    const uint64_t called = rm_now_ns();
+    ok(rm_mark_set(f->d, f->a, f->gate));
+    ok(rm_device_spin(f->d, f->a, NS));
+    ok(rm_mark_set(f->d, f->a, f->mark));
+    assert_false(rm_mark_done(f->d, f->mark) && rm_now_ns() - called < NS); /* the call did not wait */
+    ok(rm_device_sync(f->d, f->a));
+    ok(rm_mark_ns(f->d, f->gate, &before));
+    ok(rm_mark_ns(f->d, f->mark, &after));
+    assert_true(after - before >= NS);
+}
+
+static void every_device_spins_or_says_that_it_cannot(void **state)
+{
+    static rm_device_ops cannot;
+    const char *const name[] = { "null", "ref", "cpu" };
+    rm_device *d;
+    for (size_t i = 0; i < RM_COUNT(name); i++) {
+        ok(rm_device_open(name[i], NULL, &d));
+        const uint64_t from = rm_now_ns();
+        ok(rm_device_spin(d, NULL, 3 * 1000 * 1000));
+        ok(rm_device_sync(d, NULL));
+        assert_true(rm_now_ns() - from >= 3 * 1000 * 1000);
+        ok(rm_device_spin(d, NULL, 0));
+        rm_device_close(d);
+    }
+    cannot = rm_device_null;
+    cannot.spin = NULL;
+    ok(rm_device_open_ops(&cannot, NULL, &d));
+    assert_int_equal(rm_device_spin(d, NULL, 1), RM_E_UNSUPPORTED);
+    assert_non_null(strstr(rm_last_error(), "null: cannot"));
+    rm_device_close(d);
+}
+
 static void every_layout_and_type_is_taken(void **state)
 {
     fixture *f = *state;
@@ -129,6 +167,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = { T(a_wait_orders_two_queues), T(calls_return_before_work_is_done), T(a_mark_may_be_set_again),
-                                        T(ops_do_nothing_and_are_counted), T(every_layout_and_type_is_taken) };
+                                        T(ops_do_nothing_and_are_counted), T(every_layout_and_type_is_taken),
+                                        T(a_spin_keeps_the_queue_busy), T(every_device_spins_or_says_that_it_cannot) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
