@@ -231,6 +231,15 @@ static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
     return add_nodes(e, part, n_part, RM_PASS_UPDATE, RM_PASS_UPDATE);
 }
 
+/* Into one op, into one all-reduce and into the last one. */
+static void inject_queues(rm_engine *e)
+{
+    const rm_inject *k = &e->inject;
+    rm_net_set_delay(e->net, k->node, k->node_ns);
+    if (k->link_ns) rm_buckets_delay(&e->buckets, e->buckets.n - 1, k->link_ns);
+    if (k->bucket_ns) rm_buckets_delay(&e->buckets, (uint32_t)k->bucket, k->bucket_ns);
+}
+
 static rm_status inject_compute(rm_engine *e)
 {
     const uint64_t begin = rm_now_ns();
@@ -357,7 +366,7 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     s.begin_ns = count(e, rm_now_ns(), &before, &s.counting_ns);
     rm_classes_clear(&e->classes);
     rm_buckets_begin(&e->buckets);
-    e->buckets.delay_last_ns = e->inject.link_ns;
+    inject_queues(e);
     e->host_from_ns = s.begin_ns;
     rm_engine_trace_begin(e, step, s.begin_ns);
     RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));

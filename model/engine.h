@@ -26,8 +26,8 @@ typedef struct rm_engine_config {
 } rm_engine_config;
 
 /* Known trouble, to prove that the measurement finds it (--inject, profile --sensitivity): this rank's batches come later, its forward
- * computes longer, its last all-reduce takes longer; op `node` (as in rm_net_nodes()) keeps the queue busy for node_ns more, within its own
- * span; bucket `bucket` takes bucket_ns longer. */
+ * computes longer, its last all-reduce takes longer; op `node` (rm_net_set_delay()) keeps the queue busy for node_ns more, within its own
+ * span, in every micro-batch; bucket `bucket` takes bucket_ns longer. */
 typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns, node_ns, bucket_ns; int32_t node, bucket; } rm_inject;
 
 typedef struct rm_engine {

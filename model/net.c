@@ -146,10 +146,25 @@ rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay
 }
 
 /* ---- running */
+void rm_net_set_delay(rm_net *net, int32_t i, uint64_t ns)
+{
+    RM_ASSERT(!ns || (i >= 0 && i < net->n_node));
+    net->delayed = i;
+    net->delay_ns = ns;
+}
+
+static bool is_delayed(const rm_net *net, const rm_node *n)
+{
+    if (!net->delay_ns) return false;
+    const bool parted = net->n_part && net->node[net->delayed].pass == RM_PASS_UPDATE;
+    return n == (parted ? &net->part[net->n_part - 1] : &net->node[net->delayed]);
+}
+
 rm_status rm_net_run_node(rm_net *net, rm_node *n)
 {
     RM_TRY(begin_node(net, n));
     RM_TRY(rm_device_run(net->device, NULL, n->plan, &n->args));
+    if (is_delayed(net, n)) RM_TRY(rm_device_spin(net->device, NULL, net->delay_ns));
     return end_node(net, n);
 }
 

@@ -66,6 +66,10 @@ rm_status rm_net_update(rm_net *net) RM_CHECKED;
  * time, so that the result is the same, bit for bit. */
 rm_status rm_net_cut_update(rm_net *net, const uint32_t *last, uint32_t n) RM_CHECKED;
 rm_status rm_net_update_part(rm_net *net, uint32_t i) RM_CHECKED;
+/* Known trouble: node i (as in rm_net_nodes()) keeps the queue busy for ns more, after its op and within its marks, every time it runs
+ * from now on; 0 switches off. One node at a time. With the update in parts the update's node is its last part. Running it fails with
+ * RM_E_UNSUPPORTED on a device that cannot spin. */
+void      rm_net_set_delay(rm_net *net, int32_t i, uint64_t ns);
 rm_status rm_net_finish(rm_net *net) RM_CHECKED;     /* waits; reads loss and flags */
 double    rm_net_loss(const rm_net *net);            /* mean over the batch, of the last finished step */
 /* Non-finite gradient elements seen by the last update, and the name of the parameter nearest the loss that has one. */

@@ -53,6 +53,8 @@ struct rm_net {
     rm_node         copy;    /* images and labels */
     bool            timed;   /* nodes have marks */
     bool            noting;  /* when nodes are launched */
+    int32_t         delayed; /* rm_net_set_delay() */
+    uint64_t        delay_ns;
     bool            updated; /* an update is in the queue: its flags are read by rm_net_finish() */
 };
 

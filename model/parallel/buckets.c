@@ -44,14 +44,20 @@ void rm_buckets_free(rm_buckets *b)
 void rm_buckets_begin(rm_buckets *b)
 {
     b->started = 0;
-    for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = 0;
+    for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = b->at[i].delay_ns = 0;
+}
+
+void rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns)
+{
+    RM_ASSERT(i < b->n && i >= b->started);
+    b->at[i].delay_ns += ns;
 }
 
 static rm_status start(rm_buckets *b, rm_bucket *k)
 {
     if (b->note_launches) k->launch_ns = rm_now_ns();
     RM_TRY(rm_mark_set(b->device, NULL, k->mark));
-    if (k == &b->at[b->n - 1]) rm_comm_delay_next(b->comm, b->delay_last_ns);
+    rm_comm_delay_next(b->comm, k->delay_ns);
     RM_TRY(rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request));
     if (b->note_launches) k->launched_ns = rm_now_ns();
     return RM_OK;
@@ -73,7 +79,8 @@ rm_status rm_buckets_wait(rm_buckets *b, uint32_t i)
     const rm_status st = rm_comm_reduce_wait_timed(b->comm, k->request, NULL, &t);
     if (st == RM_E_PEER) return rm_fail(st, "%s (bucket %u of %u, gradients %u..%u)", rm_last_error(), i + 1, b->n, k->first, k->last);
     RM_TRY(st);
-    RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
+    /* One rank alone waits for no mark: on an asynchronous device it may still be ahead. */
+    if (rm_mark_done(b->device, k->mark)) RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
     k->start_ns = t.begin_ns;
     k->end_ns = t.end_ns;
     return RM_OK;

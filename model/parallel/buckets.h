@@ -14,6 +14,7 @@ typedef struct rm_bucket {
     uint64_t    bytes;                          /* of the span, in the arena's type */
     rm_mark    *mark;                           /* after its last gradient */
     rm_request *request;
+    uint64_t    delay_ns;                       /* rm_buckets_delay() */
     uint64_t    ready_ns, start_ns, end_ns;     /* of the last step; 0 when it was not reduced */
     uint64_t    launch_ns, launched_ns;         /* the host began and ended starting it; only with note_launches */
 } rm_bucket;
@@ -24,7 +25,6 @@ typedef struct rm_buckets {
     rm_bucket *at;
     uint32_t   n, started;
     bool       note_launches;
-    uint64_t   delay_last_ns;                   /* injected: the last all-reduce of each step takes this much longer */
 } rm_buckets;
 
 /* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
@@ -40,7 +40,9 @@ typedef enum rm_reduce_mode {
     RM_REDUCE_BARRIER,                          /* twin: a barrier in their place */
     RM_REDUCE_OFF                               /* twin: nothing in their place */
 } rm_reduce_mode;
-void      rm_buckets_begin(rm_buckets *b);
+void      rm_buckets_begin(rm_buckets *b);      /* nothing started, nothing delayed */
+/* Known trouble: until the next rm_buckets_begin() the all-reduce of bucket i takes ns longer on this rank. What is given twice adds up. */
+void      rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns);
 /* Gradients 0 .. n_ready-1 are enqueued on the device's compute queue: starts every bucket they complete. */
 rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready) RM_CHECKED;
 /* Bucket i: in order, each once a step. For host-addressed devices this waits. */

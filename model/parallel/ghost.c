@@ -281,7 +281,7 @@ static rm_status run(stepping *t)
     rm_ghost *g = t->g;
     rm_classes_clear(&g->classes);
     rm_buckets_begin(&g->buckets);
-    g->buckets.delay_last_ns = g->inject.link_ns;
+    rm_buckets_delay(&g->buckets, g->buckets.n - 1, g->inject.link_ns);
     RM_TRY(forward_backward(t));
     RM_TRY(reduce(t));
     t->s.update_begin_ns = rm_now_ns();
