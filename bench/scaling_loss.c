@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-void bench_terms_of(const rm_step *s, double out[BENCH_TERMS])
+void bench_terms_of(const rm_step *s, double critical_s, double out[BENCH_TERMS])
 {
     const rm_budget *b = &s->budget;
     const uint64_t ns[BENCH_COUNTS] = {
@@ -14,9 +14,10 @@ void bench_terms_of(const rm_step *s, double out[BENCH_TERMS])
     };
     for (int x = 0; x < BENCH_COUNTS; x++) out[x] = rm_s(ns[x]);
     for (int k = 0; k < RM_COUNTERS; k++) out[BENCH_COUNTS + k] = s->counts.v[k] < 0 ? NAN : rm_counter_scale((rm_counter)k) * (double)s->counts.v[k];
+    out[BENCH_CRITICAL] = critical_s;
 }
 
-/* A run that is resumed may have been begun before there were counters. */
+/* A run that is resumed may have been begun before there were counters or replays. */
 static double term_of(const json_t *step, size_t x)
 {
     const json_t *v = json_array_get(step, x);
@@ -64,6 +65,20 @@ double bench_term_mean(const bench_steps *t, bench_term x)
     double sum = 0;
     for (int32_t k = 0; k < t->ranks; k++) sum += rank_mean(t, k, x);
     return sum / t->ranks;
+}
+
+double bench_steps_blocking(const bench_steps *t)
+{
+    double *critical = calloc((size_t)t->n + 1, sizeof *critical), sum = 0;
+    for (int32_t i = 0; critical && i < t->n; i++) {
+        int32_t slowest = 0;
+        for (int32_t k = 1; k < t->ranks; k++)
+            if (bench_term_at(t, k, i, BENCH_STEP) > bench_term_at(t, slowest, i, BENCH_STEP)) slowest = k;
+        sum += critical[i] = bench_term_at(t, slowest, i, BENCH_CRITICAL);
+    }
+    const double m = critical && !isnan(sum) ? rm_median(critical, (size_t)t->n) : NAN;
+    free(critical);
+    return m;
 }
 
 json_t *bench_steps_budget_json(const bench_steps *t)

@@ -16,7 +16,7 @@
 #include <string.h>
 
 /* A series of steps of this rank: one in each mode, and a second one of a device alone. */
-typedef struct { rm_step *step; int32_t n; uint64_t window_ns, first_ns, comm_cpu_ns; } series;
+typedef struct { rm_step *step; double *critical_s; int32_t n; uint64_t window_ns, first_ns, comm_cpu_ns; } series;
 typedef struct { series real, self; } mode_result;
 
 typedef struct {
@@ -28,6 +28,8 @@ typedef struct {
     rm_counters *counters;     /* of the engine's steps */
     int32_t   steps, warmup;
 } rank_run;
+
+static bench_subject subject_of(rank_run *r, const rm_source *src) { return (bench_subject){ r->acts ? NULL : &r->e, src, r->acts ? &r->ghost.ghost : NULL }; }
 
 static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_reduce_mode mode, rm_step *out)
 {
@@ -46,11 +48,18 @@ static rm_status stop_together(rank_run *r)
     return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK;
 }
 
+static void series_free(series *s)
+{
+    free(s->step);
+    free(s->critical_s);
+}
+
 static rm_status series_new(const rank_run *r, series *out)
 {
     out->n = r->steps;
     out->step = calloc((size_t)r->steps, sizeof *out->step);
-    return out->step ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");
+    out->critical_s = calloc((size_t)r->steps, sizeof *out->critical_s);
+    return out->step && out->critical_s ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");
 }
 
 /* One step of a series. What the ranks agree on before it is no part of the window. */
@@ -65,7 +74,8 @@ static rm_status one_step(rank_run *r, const rm_source *src, int32_t i, rm_reduc
     out->step[i - r->warmup] = s;
     out->window_ns += rm_now_ns() - began - s.counting_ns;
     out->comm_cpu_ns += rm_comm_cpu_ns(r->s.comm) - cpu;
-    return RM_OK;
+    const bench_subject subject = subject_of(r, src);
+    return bench_blocking_of(&subject, &s, &out->critical_s[i - r->warmup]);
 }
 
 /* Training steps from a source: warm-up, then the window. A device alone takes each step with the collectives off and with its own
@@ -148,7 +158,7 @@ static const char *split_of(const rank_run *r)
 /* ---- gathering */
 static rm_status gather_series(rank_run *r, const series *m, json_t **out)
 {
-    return bench_steps_gather(r->s.comm, &(bench_taken){ m->step, m->n, m->window_ns, m->first_ns, m->comm_cpu_ns }, out);
+    return bench_steps_gather(r->s.comm, &(bench_taken){ m->step, m->n, m->window_ns, m->first_ns, m->comm_cpu_ns, m->critical_s }, out);
 }
 
 static rm_status gather_mode(rank_run *r, const mode_result *m, json_t **out)
@@ -177,7 +187,7 @@ static rm_status run_twins(rank_run *r, json_t *root)
     if (rm_comm_size(r->s.comm) == 1 || r->o->no_twins || !strcmp(r->o->input_mode, "data-only")) return RM_OK;
     RM_TRY(rm_synthetic_new(r->s.batch, r->s.recipe.px, r->s.classes, (uint64_t)r->o->seed, &y));
     const rm_source src = rm_source_synthetic(&y);
-    const bench_subject subject = { .engine = r->acts ? NULL : &r->e, .source = &src, .ghost = r->acts ? &r->ghost.ghost : NULL };
+    const bench_subject subject = subject_of(r, &src);
     const bench_twins_config c = { .split = &split, .n_split = 1, .order = bench_split_order(r->o), .rounds = r->steps > 12 ? r->steps / 3 : 4, .warmup = 1,
                                    .seed = (uint64_t)r->o->seed, .what = "twins" };
     rm_status st = bench_twins_measure(r->s.comm, &subject, &c, &twins);
@@ -349,8 +359,8 @@ static rm_status measure_modes(rank_run *r, json_t *root)
         st = modes[i].run(r, &m);
         if (st == RM_OK) st = gather_mode(r, &m, &one);
         if (st == RM_OK && one) json_object_set_new(all, modes[i].name, one);
-        free(m.real.step);
-        free(m.self.step);
+        series_free(&m.real);
+        series_free(&m.self);
     }
     json_object_set_new(root, "modes", all);
     return st;

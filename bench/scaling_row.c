@@ -54,7 +54,8 @@ static json_t *mode_json(const json_t *mode, int32_t images)
 }
 
 /* ---- communication: what the steps of this run show, and what only the twins do */
-static const char *const from_steps[] = { "comm_s", "overlap_geom", "exposed_comm_s", "blocking_comm_s", "comm_cpu_share" };
+static const char *const from_steps[] = { "comm_s", "overlap_geom", "exposed_comm_s", "comm_cpu_share" };
+static const char *const blocking[] = { "blocking_comm_s", "comm_wait_s" };
 static const char *const from_twins[] = { "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", "comm_cost_barrier_s", "eta_eff", "isolated_s",
                                           "xfer_s", "skew_share", "slowdown", "gantt" };
 
@@ -64,7 +65,6 @@ static void set_from_steps(json_t *row, const bench_steps *t)
     bench_set_number(row, "comm_s", comm, "");
     bench_set_number(row, "overlap_geom", bench_term_mean(t, BENCH_OVERLAP) / comm, "no time was spent communicating");
     bench_set_number(row, "exposed_comm_s", bench_term_mean(t, BENCH_EXPOSED_COMM), "");
-    bench_set_number(row, "blocking_comm_s", bench_term_mean(t, BENCH_BLOCKED), "");
     bench_set_number(row, "comm_cpu_share", t->comm_cpu_s / t->window_s, "no time was measured");
 }
 
@@ -81,6 +81,13 @@ static void set_from_twins(json_t *row, const json_t *twins)
     }
 }
 
+/* One rank waits for nothing, and that is a number. */
+static void set_blocking(json_t *row, const bench_steps *t)
+{
+    bench_set_number(row, "blocking_comm_s", t->ranks == 1 ? 0 : bench_steps_blocking(t), "layers were not timed (--no-timers), or an older version measured this");
+    bench_set_number(row, "comm_wait_s", t->ranks == 1 ? 0 : bench_term_mean(t, BENCH_BLOCKED), "");
+}
+
 static void set_all_null(json_t *row, const char *const *key, size_t n, const char *reason)
 {
     for (size_t i = 0; i < n; i++) bench_set_null(row, key[i], reason);
@@ -92,6 +99,8 @@ static void set_communication(json_t *row, const bench_options *o, const bench_s
     const char *none = t->ranks == 1 ? "one rank: nothing is communicated" : !strcmp(mode, "data-only") ? "the loader alone communicates nothing" : NULL;
     if (none) set_all_null(row, from_steps, RM_COUNT(from_steps), none);
     else set_from_steps(row, t);
+    if (!strcmp(mode, "data-only")) set_all_null(row, blocking, RM_COUNT(blocking), none);
+    else set_blocking(row, t);
     if (none || !twins) set_all_null(row, from_twins, RM_COUNT(from_twins), none ? none : o->no_twins ? "--no-twins" : "the twins did not run");
     else {
         json_t *measured = bench_twins_row(twins, 0);
@@ -211,7 +220,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
 json_t *bench_scaling_absent(const bench_options *o, int32_t n, const char *reason)
 {
     static const char *const keys[] = { "device", "batch_per_device", "images_per_s", "images_per_s_low", "images_per_s_high", "step_s", "input", "overlap_geom",
-                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "budget_s", "loss_attribution_s", "trace" };
+                                        "exposed_comm_s", "comm_cost_s", "eta_eff", "blocking_comm_s", "comm_wait_s", "budget_s", "loss_attribution_s", "trace" };
     json_t *row = common_row(o, n, "not_measured");
     for (size_t i = 0; i < RM_COUNT(keys); i++) json_object_set_new(row, keys[i], json_null());
     json_object_set_new(row, o->strong ? "efficiency_strong" : "efficiency_weak", json_null());

@@ -36,7 +36,7 @@ rm_status bench_steps_gather(rm_comm *comm, const bench_taken *t, json_t **out)
         own[WINDOW] = rm_s(t->window_ns);
         own[FIRST] = rm_s(t->first_ns);
         own[CPU] = rm_s(t->comm_cpu_ns);
-        for (int32_t i = 0; i < t->n; i++) bench_terms_of(&t->step[i], own + HEAD + (size_t)i * BENCH_TERMS);
+        for (int32_t i = 0; i < t->n; i++) bench_terms_of(&t->step[i], t->critical_s ? t->critical_s[i] : NAN, own + HEAD + (size_t)i * BENCH_TERMS);
         st = rm_comm_host_gather(comm, own, each * sizeof *own, all);
     }
     if (st == RM_OK && rm_comm_rank(comm) == 0 && !(*out = ranks_json(all, size, t->n))) st = rm_fail(RM_E_NOMEM, "out of memory gathering step times");

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "bench/twins_record.h"
+#include "model/engine_replay.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,19 @@ static rm_status choose(const bench_subject *s, const char *split, rm_split_orde
 
 static rm_status step(const bench_subject *s, rm_step *out) { return s->engine ? rm_engine_step(s->engine, s->source, 0, 0.0, out) : rm_ghost_step(s->ghost, out); }
 
+rm_status bench_blocking_of(const bench_subject *s, const rm_step *step, double *out_s)
+{
+    rm_replay r;
+    const rm_buckets *b = buckets_of(s);
+    const bool exchanged = rm_comm_size(b->comm) > 1 && b->at[0].end_ns, timed = !s->engine || s->engine->cfg.timers;
+    *out_s = exchanged && !timed ? NAN : 0;
+    if (!exchanged || !timed) return RM_OK;
+    RM_TRY(s->engine ? rm_engine_replay(s->engine, step, &r) : rm_ghost_replay(s->ghost, step, &r));
+    *out_s = rm_s(rm_replay_blocking(&r));
+    rm_replay_free(&r);
+    return RM_OK;
+}
+
 /* Sums pile up when the same gradients are reduced again and again: zeros stay what they are. */
 static rm_status clear_gradients(const bench_subject *s)
 {
@@ -35,6 +50,7 @@ static void record_free(bench_record *r)
     for (int32_t i = 0; r->series && i < r->n; i++) {
         bench_series *s = &r->series[i];
         free(s->step);
+        free(s->critical_s);
         free(s->bucket);
         free(s->time);
         free(s->isolated_s);
@@ -51,7 +67,8 @@ static rm_status series_new(const bench_record *r, bench_series *s)
 {
     const size_t rounds = (size_t)r->cfg->rounds, nodes = (size_t)r->n_node + 1;
     s->step = calloc(rounds, sizeof *s->step);
-    if (!s->step) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+    s->critical_s = calloc(rounds, sizeof *s->critical_s);
+    if (!s->step || !s->critical_s) return rm_fail(RM_E_NOMEM, "out of memory for step times");
     if (!s->split) return RM_OK;
     RM_TRY(choose(r->subject, s->split, r->cfg->order, s->mode));
     const rm_buckets *b = buckets_of(r->subject);
@@ -157,6 +174,7 @@ static rm_status take(bench_record *r, bench_series *s, int32_t at)
     if (at < 0) return RM_OK;
     s->cpu_ns += rm_comm_cpu_ns(r->comm) - cpu;
     s->step[at] = one;
+    RM_TRY(bench_blocking_of(r->subject, &one, &s->critical_s[at]));
     const rm_buckets *b = buckets_of(r->subject);
     for (uint32_t i = 0; i < s->n_bucket; i++) s->time[(size_t)at * s->n_bucket + i] = (bench_bucket_time){ b->at[i].ready_ns, b->at[i].start_ns, b->at[i].end_ns };
     if (s->mode == RM_REDUCE_OFF) RM_TRY(note_ready(r, at, &one));

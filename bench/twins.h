@@ -13,6 +13,10 @@
 /* What is measured: an engine with layer timers and a source, or a ghost. One of the two. */
 typedef struct bench_subject { rm_engine *engine; const rm_source *source; rm_ghost *ghost; } bench_subject;
 
+/* What of the communication of the subject's last step lies on this rank's critical path: T_replay(as measured) - T_replay(all-reduces take no
+ * time). 0 where nothing was exchanged; NaN without layer timers. `step` is what the subject's last step gave. */
+rm_status bench_blocking_of(const bench_subject *s, const rm_step *step, double *out_s) RM_CHECKED;
+
 typedef struct bench_twins_config {
     const char *const *split; int32_t n_split; rm_split_order order;
     int32_t  rounds, warmup;     /* warmup rounds are thrown away */

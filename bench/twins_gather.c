@@ -29,7 +29,7 @@ static rm_status reduced(const bench_record *r, double *x, size_t n, rm_reduce h
 static rm_status gather_steps(const bench_record *r, const bench_series *s, json_t *o)
 {
     json_t *steps;
-    bench_taken t = { .step = s->step, .n = r->done, .comm_cpu_ns = s->cpu_ns };
+    bench_taken t = { .step = s->step, .n = r->done, .comm_cpu_ns = s->cpu_ns, .critical_s = s->critical_s };
     for (int32_t i = 0; i < r->done; i++) t.window_ns += s->step[i].step_ns;
     RM_TRY(bench_steps_gather(r->comm, &t, &steps));
     return !steps || json_object_set_new(o, "steps", steps) == 0 ? RM_OK : nomem();

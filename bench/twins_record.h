@@ -10,6 +10,7 @@ typedef struct bench_series {
     const char *split;             /* NULL: a twin */
     rm_reduce_mode mode;
     rm_step   *step;               /* (rounds) */
+    double    *critical_s;         /* (rounds) bench_blocking_of() each */
     uint64_t   cpu_ns;             /* of the communication thread, over all of them */
     uint32_t   n_bucket;
     rm_bucket *bucket;             /* (n_bucket) only gradients and bytes mean anything here */

@@ -146,7 +146,8 @@ static void set_seen(json_t *row, const bench_steps *t)
     bench_set_number(row, "overlap_geom", bench_term_mean(t, BENCH_OVERLAP) / bench_term_mean(t, BENCH_COMM), "no time was spent communicating");
     bench_set_number(row, "exposed_comm_s", typical(t, BENCH_EXPOSED_COMM), "no rounds");
     bench_set_number(row, "exposed_comm_share", bench_term_mean(t, BENCH_EXPOSED_COMM) / bench_term_mean(t, BENCH_STEP), "no rounds");
-    bench_set_number(row, "blocking_comm_s", typical(t, BENCH_BLOCKED), "no rounds");
+    bench_set_number(row, "blocking_comm_s", bench_steps_blocking(t), "no rounds");
+    bench_set_number(row, "comm_wait_s", typical(t, BENCH_BLOCKED), "no rounds");
     bench_set_number(row, "comm_cpu_share", t->comm_cpu_s / wall, "no rounds");
     json_object_set_new(row, "budget_s", bench_steps_budget_json(t));
 }

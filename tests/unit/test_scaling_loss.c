@@ -153,7 +153,7 @@ static void what_was_gathered_is_read_back(void **state)
     rm_step s = { .step_ns = 100, .blocking_ns = 7,
                   .budget = { .window_ns = 100, .compute_ns = 40, .exposed_comm_ns = 20, .exposed_copy_ns = 5, .input_ns = 10, .host_ns = 15, .idle_ns = 10, .comm_ns = 30, .overlap_ns = 10 } };
     double v[BENCH_TERMS];
-    bench_terms_of(&s, v);
+    bench_terms_of(&s, 3e-9, v);
     json_t *step = json_array(), *mode;
     for (size_t x = 0; x < BENCH_TERMS; x++) json_array_append_new(step, json_real(v[x]));
     mode = json_pack("{s:f, s:f, s:f, s:[[O, O], [O, o]]}", "window_s", 2.0, "first_s", 3.0, "comm_cpu_s", 0.5, "ranks", step, step, step, step);
@@ -167,11 +167,45 @@ static void what_was_gathered_is_read_back(void **state)
     json_decref(mode);
 }
 
+static void blocking_is_of_the_slowest_rank(void **state)
+{
+    double v[2 * 3 * BENCH_TERMS] = { 0 };
+    const double step[2][3] = { { 5, 9, 4 }, { 6, 8, 1 } }, critical[2][3] = { { 1, 2, 7 }, { 3, 4, 9 } }; /* of the slowest: 3, 2, 7 */
+    const bench_steps t = { .v = v, .ranks = 2, .n = 3 };
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; i < 3; i++) {
+            v[(k * 3 + i) * BENCH_TERMS + BENCH_STEP] = step[k][i];
+            v[(k * 3 + i) * BENCH_TERMS + BENCH_CRITICAL] = critical[k][i];
+        }
+    assert_true(bench_steps_blocking(&t) == 3);
+    v[(1 * 3 + 1) * BENCH_TERMS + BENCH_CRITICAL] = NAN; /* not the slowest */
+    assert_true(bench_steps_blocking(&t) == 3);
+    v[(0 * 3 + 1) * BENCH_TERMS + BENCH_CRITICAL] = NAN;
+    assert_true(isnan(bench_steps_blocking(&t)));
+}
+
+/* Steps that an older version gathered have a term less, and those without layer timers a null. */
+static void what_is_not_known_is_not_zero(void **state)
+{
+    bench_steps t;
+    json_t *step = json_array(), *mode;
+    for (int x = 0; x < BENCH_CRITICAL; x++) json_array_append_new(step, json_real(1));
+    mode = json_pack("{s:[[o]]}", "ranks", step);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(bench_steps_read(mode, &t), RM_OK);
+        assert_true(isnan(bench_steps_blocking(&t)) && bench_term_mean(&t, BENCH_BLOCKED) == 1 && t.slowest[0] == 1);
+        bench_steps_free(&t);
+        json_array_append_new(step, json_null());
+    }
+    json_decref(mode);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_trouble_has_its_own_term),    cmocka_unit_test(strong_scaling_is_held_against_its_share), cmocka_unit_test(jitter_is_not_a_straggler),
         cmocka_unit_test(slow_ranks_do_not_hide_each_other), cmocka_unit_test(what_was_gathered_is_read_back),
+        cmocka_unit_test(blocking_is_of_the_slowest_rank),   cmocka_unit_test(what_is_not_known_is_not_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
