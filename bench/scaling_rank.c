@@ -299,8 +299,8 @@ static rm_status write_trace(rank_run *r, traced *t, const rm_perturbation *cost
     RM_TRY(rm_comm_host_reduce(r->s.comm, &failed, 1, RM_I32, RM_MAX));
     rm_step_trace_name(&t->trace, -1, rm_comm_size(r->s.comm), files, sizeof files);
     json_object_set_new(out, "files", json_string(files));
-    rm_step_trace_name(&t->trace, 0, rm_comm_size(r->s.comm), files, sizeof files);
-    json_object_set_new(out, "file", json_string(files));
+    if (t->trace.file[0]) json_object_set_new(out, "file", json_string(t->trace.file));
+    else bench_set_null(out, "file", "it could not be written");
     json_object_set_new(out, "cut", json_boolean(failed));
     return RM_OK;
 }
@@ -312,6 +312,7 @@ static rm_status run_trace(rank_run *r, json_t *root)
     traced t = { .trace = { .path = o->trace, .sweep_n = rm_comm_size(r->s.comm) }, .pairs = r->steps > LEAST_PAIRS ? r->steps : LEAST_PAIRS };
     rm_perturbation cost = { 0 };
     if (!o->trace[0]) return RM_OK;
+    t.trace.to = (uint64_t)t.pairs - 1;
     json_t *out = json_object();
     t.step_s = calloc(2 * (size_t)t.pairs, sizeof *t.step_s);
     rm_status st = t.step_s && out ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for step times");

@@ -9,30 +9,56 @@
 enum { PASS_ALL_REDUCE = RM_PASS_COUNT };
 
 typedef enum lane { COMPUTE, COMM, COPIES, INPUT, HOST, LANES } lane;
-static const struct { rm_lane_kind kind; const char *label; } lanes[LANES] = {
+static const struct {
+    rm_lane_kind kind;
+    const char *label;
+} lanes[LANES] = {
     [COMPUTE] = { RM_LANE_QUEUE, "compute" }, [COMM] = { RM_LANE_QUEUE, "communication" }, [COPIES] = { RM_LANE_QUEUE, "copies" },
     [INPUT] = { RM_LANE_THREAD, "input" },    [HOST] = { RM_LANE_THREAD, "host" },
 };
 
-typedef enum text { ALL_REDUCE, BARRIER, COPY, LAUNCH, LAUNCH_COPY, WAIT_INPUT, HOST_AT_WORK, DEVICE_MEMORY, RESIDENT_MEMORY, BATCHES_READY, LANES_FULL, TEXTS } text;
+typedef enum text {
+    ALL_REDUCE,
+    BARRIER,
+    COPY,
+    LAUNCH,
+    LAUNCH_COPY,
+    WAIT_INPUT,
+    HOST_AT_WORK,
+    DEVICE_MEMORY,
+    RESIDENT_MEMORY,
+    BATCHES_READY,
+    LANES_FULL,
+    TEXTS
+} text;
 /* Tools know communication and launches by these names of theirs. */
 static const char *const texts[TEXTS] = {
-    [ALL_REDUCE] = "ncclDevKernel_AllReduce_Sum", [BARRIER] = "ncclDevKernel_Barrier", [COPY] = "Memcpy images and labels",
-    [LAUNCH] = "cudaLaunchKernel", [LAUNCH_COPY] = "cudaMemcpyAsync", [WAIT_INPUT] = "wait for a batch", [HOST_AT_WORK] = "host at work",
-    [DEVICE_MEMORY] = "device memory (bytes)", [RESIDENT_MEMORY] = "resident memory (bytes)", [BATCHES_READY] = "batches ready",
+    [ALL_REDUCE] = "ncclDevKernel_AllReduce_Sum",
+    [BARRIER] = "ncclDevKernel_Barrier",
+    [COPY] = "Memcpy images and labels",
+    [LAUNCH] = "cudaLaunchKernel",
+    [LAUNCH_COPY] = "cudaMemcpyAsync",
+    [WAIT_INPUT] = "wait for a batch",
+    [HOST_AT_WORK] = "host at work",
+    [DEVICE_MEMORY] = "device memory (bytes)",
+    [RESIDENT_MEMORY] = "resident memory (bytes)",
+    [BATCHES_READY] = "batches ready",
     [LANES_FULL] = "trace lanes full (%)",
 };
 
 struct rm_engine_trace {
     rm_trace *trace;
     rm_lane *lane[LANES];
-    rm_name  name[TEXTS];
-    const rm_net *net;           /* the rows below are of its nodes */
-    struct node_row { rm_name name; int32_t gradient; } *node;
-    int32_t  n_node;
-    uint64_t corr, since_ns;     /* what was launched before is in the trace */
+    rm_name name[TEXTS];
+    const rm_net *net; /* the rows below are of its nodes */
+    struct node_row {
+        rm_name name;
+        int32_t gradient;
+    } * node;
+    int32_t n_node;
+    uint64_t corr, since_ns; /* what was launched before is in the trace */
     uint32_t step;
-    int      statm;              /* /proc/self/statm; -1: there is none */
+    int statm; /* /proc/self/statm; -1: there is none */
 };
 
 /* ---- setting up */
@@ -59,7 +85,7 @@ static rm_status name_nodes(struct rm_engine_trace *t, const rm_net *net)
     for (int32_t i = 0; i < n; i++) {
         char full[sizeof node[i].name + 32];
         snprintf(full, sizeof full, "%s %s", node[i].name, rm_pass_name(node[i].pass));
-        row[i] = (struct node_row){ rm_trace_name(t->trace, full), rm_net_gradient(net, i) };
+        row[i] = (struct node_row) { rm_trace_name(t->trace, full), rm_net_gradient(net, i) };
     }
     RM_TRY(tell_graph(t->trace, rm_net_graph(net)));
     t->net = net;
@@ -165,7 +191,8 @@ static void trace_buckets(const rm_engine *e, struct rm_engine_trace *t)
         const rm_bucket *k = &e->buckets.at[i];
         const rm_part_of launch = { .bucket = (int16_t)i, .pass = PASS_ALL_REDUCE, .last = -1 };
         const rm_part_of sum = { .bucket = (int16_t)i, .first = (int16_t)k->first, .last = (int16_t)k->last };
-        rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], k->launch_ns, k->launched_ns, t->step, ++t->corr, g->param[g->by_ready[k->last]].layer, launch);
+        rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], k->launch_ns, k->launched_ns, t->step, ++t->corr, g->param[g->by_ready[k->last]].layer,
+                      launch);
         rm_trace_work(t->lane[COMM], RM_CAT_COMM, t->name[ALL_REDUCE], k->start_ns, k->end_ns, t->step, t->corr, (int64_t)k->bytes, sum);
     }
 }

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Some 300 ops, 161 buckets and a few spans a step: enough for a hundred steps, 6 MB a lane. */
-enum { EVENTS = 1 << 17 };
+/* Events a lane, of 48 bytes. The most is 50 MB: thousands of steps. */
+enum { LEAST_EVENTS = 1 << 14, MOST_EVENTS = 1 << 20 };
 
 static bool wanted(const rm_step_trace *t) { return t->path && t->path[0]; }
 
@@ -16,17 +16,28 @@ static bool wanted(const rm_step_trace *t) { return t->path && t->path[0]; }
 static rm_status stop(rm_step_trace *t, rm_engine *e)
 {
     t->on = false;
-    if (t->loader) RM_TRY(rm_loader_set_trace(t->loader, NULL));
+    if (t->loader) RM_TRY(rm_loader_set_trace(t->loader, NULL, 0));
     return rm_engine_set_trace(e, NULL);
+}
+
+/* The fullest lane is the host's: the launches of every op of every micro-batch, and of every bucket, its update included. */
+static size_t events_of(rm_step_trace *t, const rm_engine *e)
+{
+    const rm_node *node;
+    const uint64_t parts = e->cfg.recipe->accumulate > 1 ? (uint64_t)e->cfg.recipe->accumulate : 1, steps = t->to - t->from + 1;
+    const uint64_t each = parts * ((uint64_t)rm_net_nodes(e->net, &node) + 2) + 3 * (uint64_t)e->buckets.n + 16;
+    const uint64_t most = steps < MOST_EVENTS ? steps * each : MOST_EVENTS;
+    t->batches = parts * steps;
+    return (size_t)(most < LEAST_EVENTS ? LEAST_EVENTS : most > MOST_EVENTS ? MOST_EVENTS : most);
 }
 
 rm_status rm_step_trace_open(rm_step_trace *t, rm_engine *e)
 {
     if (!wanted(t)) return RM_OK;
-    RM_TRY(rm_trace_open(EVENTS, &t->trace));
+    RM_TRY(rm_trace_open(events_of(t, e), &t->trace));
     RM_TRY(rm_engine_set_trace(e, t->trace));
     t->on = true;
-    return t->loader ? rm_loader_set_trace(t->loader, t->trace) : RM_OK;
+    return t->loader ? rm_loader_set_trace(t->loader, t->trace, t->batches) : RM_OK;
 }
 
 rm_status rm_step_trace_before(rm_step_trace *t, rm_engine *e, uint64_t step)
@@ -45,7 +56,7 @@ void rm_step_trace_pause(rm_step_trace *t, rm_engine *e, bool paused)
 rm_status rm_step_trace_set_loader(rm_step_trace *t, rm_loader *l)
 {
     t->loader = l;
-    return t->on ? rm_loader_set_trace(l, t->trace) : RM_OK;
+    return t->on ? rm_loader_set_trace(l, t->trace, t->batches) : RM_OK;
 }
 
 void rm_step_trace_forget_loader(rm_step_trace *t) { t->loader = NULL; }
@@ -68,7 +79,8 @@ static void say_written(const rm_step_trace *t, const rm_perturbation *p)
 {
     char cost[160] = "what tracing cost is not known: there were no steps without it at the same image size";
     if (p->n)
-        snprintf(cost, sizeof cost, "traced steps took %.3f of the others (95 %%: %.3f to %.3f)%s", p->ratio, p->low, p->high, p->perturbed ? ": perturbed" : "");
+        snprintf(cost, sizeof cost, "traced steps took %.3f of the others (95 %%: %.3f to %.3f)%s", p->ratio, p->low, p->high,
+                 p->perturbed ? ": perturbed" : "");
     rm_info("trace written: %s; %s", t->file, cost);
 }
 
@@ -80,7 +92,9 @@ static rm_status write_file(rm_step_trace *t, const rm_engine *e, const rm_pertu
     rm_device_get_info(e->device, &info);
     rm_step_trace_name(t, rank, world, t->file, sizeof t->file);
     if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
-    const rm_trace_about about = { .rank = rank, .world = world, .backend = e->comm ? e->comm->ops->name : "self", .device = info.name, .host = host, .version = rm_version() };
+    const rm_trace_about about = {
+        .rank = rank, .world = world, .backend = e->comm ? e->comm->ops->name : "self", .device = info.name, .host = host, .version = rm_version()
+    };
     const rm_status st = rm_trace_write(t->trace, &about, t->file);
     if (st == RM_OK || st == RM_E_PARTIAL) say_written(t, cost);
     else t->file[0] = '\0';

@@ -9,9 +9,10 @@ enum { RM_TRACE_PATH = 4096 };
 typedef struct rm_step_trace {
     const char *path;            /* "" or NULL: none. Of several ranks, "t.json.gz" becomes "t.rank3.json.gz" */
     int32_t     sweep_n;         /* of a sweep's run of N devices, it becomes "t.nN.json.gz"; 0: of no sweep */
-    uint64_t    from, to;        /* first and last step, counted from 0 */
+    uint64_t    from, to;        /* first and last step, counted from 0; there is room for as many, within reason */
     rm_trace   *trace;
     bool        on;              /* steps are traced, or paused */
+    uint64_t    batches;         /* of all these steps */
     rm_loader  *loader;          /* whose workers are traced; NULL: none */
     char        file[RM_TRACE_PATH]; /* what was written; "": nothing yet */
 } rm_step_trace;

@@ -101,8 +101,9 @@ uint32_t  rm_loader_bad(rm_loader *l, uint32_t i, const char **path, const char 
 /* Finished batches in the ring. */
 int32_t   rm_loader_ready(rm_loader *l);
 /* A lane a worker, "input worker K": what it reads, what it decodes and resizes (strip by strip, hence one span), with the sample's index;
- * and waiting for room in the ring. NULL: stop. Nothing is emitted once it returned from that, nor while paused. The trace is the caller's. */
-rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t) RM_CHECKED;
+ * and waiting for room in the ring. Room for some `batches`. NULL: stop. Nothing is emitted once it returned from that, nor while paused. The
+ * trace is the caller's. */
+rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t, uint64_t batches) RM_CHECKED;
 void      rm_loader_pause_trace(rm_loader *l, bool paused);
 void      rm_loader_close(rm_loader *l);
 /* Batches an epoch of this shard has. */

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEFAULT_DEPTH = 4, MAX_REPLACEMENTS = 256, REASON = 256, LANE_EVENTS = 1 << 15 /* some 16,000 images, 1.5 MB */ };
+enum { DEFAULT_DEPTH = 4, MAX_REPLACEMENTS = 256, REASON = 256, LEAST_EVENTS = 4096, MOST_EVENTS = 1 << 20 };
 
 typedef enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } slot_state;
 
@@ -474,21 +474,28 @@ int32_t rm_loader_ready(rm_loader *l)
 
 /* ---- tracing */
 
-static rm_status open_lanes(const rm_loader *l, rm_trace *t, rm_lane **lane)
+/* Two spans an image, twice: workers share the images as it happens. */
+static size_t events_of(const rm_loader *l, uint64_t batches)
+{
+    const uint64_t most = batches < MOST_EVENTS ? batches * (uint64_t)l->cfg.batch * 4 / (uint64_t)l->cfg.workers : MOST_EVENTS;
+    return (size_t)(most < LEAST_EVENTS ? LEAST_EVENTS : most > MOST_EVENTS ? MOST_EVENTS : most);
+}
+
+static rm_status open_lanes(const rm_loader *l, rm_trace *t, uint64_t batches, rm_lane **lane)
 {
     for (int32_t i = 0; t && i < l->cfg.workers; i++) {
         char label[32];
         snprintf(label, sizeof label, "input worker %d", i);
-        RM_TRY(rm_trace_lane_again(t, RM_LANE_THREAD, label, LANE_EVENTS, &lane[i]));
+        RM_TRY(rm_trace_lane_again(t, RM_LANE_THREAD, label, events_of(l, batches), &lane[i]));
     }
     return RM_OK;
 }
 
-rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t)
+rm_status rm_loader_set_trace(rm_loader *l, rm_trace *t, uint64_t batches)
 {
     rm_lane **lane = calloc((size_t)l->cfg.workers, sizeof(rm_lane *));
     if (!lane) return rm_fail(RM_E_NOMEM, "out of memory for a trace");
-    const rm_status st = open_lanes(l, t, lane);
+    const rm_status st = open_lanes(l, t, batches, lane);
     const rm_name read = t ? rm_trace_name(t, "read") : 0, decode = t ? rm_trace_name(t, "decode and resize") : 0, full = t ? rm_trace_name(t, "wait for room in the ring") : 0;
     pthread_mutex_lock(&l->lock);
     l->traced_read = read;

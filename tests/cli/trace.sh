@@ -108,6 +108,9 @@ ranks = [sorted(e["args"]["step"] for e in json.load(gzip.open(f"sweep.n2.rank{k
 assert ranks[0] == ranks[1] and len(ranks[0]) == 8 and len({k % 2 for k in ranks[0]}) == 2, ranks  # the same on both, in no fixed order
 assert all(sum(k // 2 == p for k in ranks[0]) == 1 for p in range(1, 9)), ranks # one of each pair; the first pair is thrown away
 E2
+# as many steps as asked for find room, with one worker too
+"${sweep[@]}" --gpus 1 --steps 450 --workers 1 --input-mode real --trace long.json.gz --json long.out -q >/dev/null || fail "many steps"
+check long.out 'r[0]["trace"]["pairs"] == 450 and not r[0]["trace"]["cut"]'
 expect 7 'the sweep finished, but a trace is not whole' "${sweep[@]}" --gpus 1 --trace nowhere/t.json
 expect 2 'ghosts sleep and have nothing to trace' "$bench" scaling --ghost --trace t.json
 expect 2 'leave one of them out' "${sweep[@]}" --trace t.json --no-timers

@@ -39,7 +39,10 @@ static void test_paired_is_not_the_ratio_of_medians(void **state)
 /* Two per cent either way. */
 static void test_threshold(void **state)
 {
-    static const struct { double factor; bool perturbed; } rows[] = { { 1, false }, { 1.019, false }, { 1.021, true }, { 0.981, false }, { 0.979, true } };
+    static const struct {
+        double factor;
+        bool perturbed;
+    } rows[] = { { 1, false }, { 1.019, false }, { 1.021, true }, { 0.981, false }, { 0.979, true } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         double traced[N], plain[N];
         for (int k = 0; k < N; k++) plain[k] = 0.2, traced[k] = 0.2 * rows[i].factor;
@@ -80,8 +83,9 @@ static void test_nothing_to_compare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pairs_cancel_drift), cmocka_unit_test(test_paired_is_not_the_ratio_of_medians), cmocka_unit_test(test_threshold),
-        cmocka_unit_test(test_unpaired), cmocka_unit_test(test_nothing_to_compare),
+        cmocka_unit_test(test_pairs_cancel_drift), cmocka_unit_test(test_paired_is_not_the_ratio_of_medians),
+        cmocka_unit_test(test_threshold),          cmocka_unit_test(test_unpaired),
+        cmocka_unit_test(test_nothing_to_compare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
