@@ -127,12 +127,17 @@ static rm_status plan_optim(const rm_op *op, rm_cuda_optim *o)
     return st;
 }
 
+static size_t bn_workspace(const rm_op *op)
+{
+    const rm_cuda_bn bn = bn_of(op);
+    return rm_cuda_bn_workspace_bytes(&bn);
+}
+
 static size_t workspace_of(const rm_op *op, const rm_cuda_optim *o)
 {
-    rm_cuda_bn bn = bn_of(op);
     switch (op->code) {
     case RM_OP_BN:
-    case RM_OP_BN_BWD: return rm_cuda_bn_workspace_bytes(&bn);
+    case RM_OP_BN_BWD: return bn_workspace(op);
     case RM_OP_SOFTMAX_XENT: return (size_t)op->x.shape.n * sizeof(float);
     case RM_OP_OPTIM: return rm_cuda_optim_workspace_bytes(o->n_spans, o->n_chunks);
     default: return 0;

@@ -104,6 +104,49 @@ static void pads_and_crops(void **state)
     cudaFree(dx), cudaFree(dr), cudaFree(dp), cudaFree(dq);
 }
 
+/* Halfway goes to the even neighbour, in both directions and types; bits of 1 + k/2^n. */
+static void rounds_to_nearest_even(void **state)
+{
+    static const struct {
+        rm_cuda_type type;
+        int digits;
+        uint16_t one;
+    } half[] = { { RM_CUDA_BF16, 7, 0x3f80 }, { RM_CUDA_F16, 10, 0x3c00 } };
+    for (size_t t = 0; t < 2; t++) {
+        float x[16];
+        uint16_t y[16];
+        for (int i = 0; i < 16; i++) x[i] = (float)((i & 8 ? -1 : 1) * (1 + ldexp(i & 7, -half[t].digits - 2))); /* quarters of a unit */
+        const rm_cuda_tensor from = { RM_CUDA_F32, RM_CUDA_NHWC, 16 }, to = { half[t].type, RM_CUDA_NHWC, 16 };
+        void *px = device_of(x, sizeof x), *py = device_of(NULL, sizeof y);
+        ok(rm_cuda_reorder(1, 1, from, px, to, py, NULL));
+        to_host(y, py, sizeof y);
+        static const int units[8] = { 0, 0, 0, 1, 1, 1, 2, 2 };
+        for (int i = 0; i < 16; i++) assert_int_equal(y[i], half[t].one + units[i & 7] + (i & 8 ? 0x8000 : 0));
+        cudaFree(px), cudaFree(py);
+    }
+}
+
+static void images_are_padded_with_zeros(void **state)
+{
+    enum { N = 2, H = 3, W = 5, C = 3 };
+    static const double mean[3] = { 0.5, 0.25, 0 }, std[3] = { 0.5, 1, 2 };
+    static const uint8_t flip[N] = { 0, 1 };
+    uint8_t x[N * H * W * C];
+    for (int i = 0; i < N * H * W * C; i++) x[i] = (uint8_t)(i * 53);
+    for (int c = 4; c <= 16; c *= 2) {
+        float y[N * H * W * 16];
+        void *px = device_of(x, sizeof x), *pf = device_of(flip, sizeof flip), *py = device_of(NULL, sizeof(float) * N * H * W * (size_t)c);
+        ok(rm_cuda_augment(RM_CUDA_F32, N, H, W, c, px, pf, mean, std, py, NULL));
+        to_host(y, py, sizeof(float) * N * H * W * (size_t)c);
+        for (int i = 0; i < N * H * W * c; i++) {
+            int k = i % c, p = i / c, n = p / W / H, from = flip[n] ? p / W * W + W - 1 - p % W : p;
+            double want = k < C ? (x[from * C + k] / 255.0 - mean[k]) / std[k] : 0;
+            assert_true(k < C ? fabs(y[i] - want) < 1e-6 : y[i] == 0);
+        }
+        cudaFree(px), cudaFree(pf), cudaFree(py);
+    }
+}
+
 static void a_bad_label_makes_nan_and_reads_nothing(void **state)
 {
     enum { N = 3, C = 5 };
@@ -325,6 +368,8 @@ int main(void)
         cmocka_unit_test_setup(bias_and_its_gradient, fresh),
         cmocka_unit_test_setup(fills, fresh),
         cmocka_unit_test_setup(pads_and_crops, fresh),
+        cmocka_unit_test_setup(rounds_to_nearest_even, fresh),
+        cmocka_unit_test_setup(images_are_padded_with_zeros, fresh),
         cmocka_unit_test_setup(a_bad_label_makes_nan_and_reads_nothing, fresh),
         cmocka_unit_test_setup(counts_what_is_not_finite, fresh),
         cmocka_unit_test_setup(touches_spans_only_and_takes_bf16_gradients, fresh),
