@@ -90,8 +90,9 @@ rm_status bench_options_parse(const bench_command *command, int argc, char **arg
 void      bench_help(const bench_command *command);       /* stdout */
 /* Options that differ from their default as a JSON object: the "config" of every result. New reference. */
 json_t   *bench_options_echo(const bench_command *command, const bench_options *o);
-/* The command line that gives this result again: "bench scaling --gpus 1 ..." from the rows; `skip` names options to leave out. */
-void      bench_reproduce(const bench_command *command, const bench_options *o, char *text, size_t size);
+/* The command line that gives this result again, from the rows: "bench scaling --gpus 1 ...", whole however long it is. New reference
+ * to a string; NULL when memory ran out. */
+json_t   *bench_reproduce(const bench_command *command, const bench_options *o);
 
 /* The JSON envelope: {"schema": "ringmark/1", "command", "config", "environment", "results": [...]}.
  * Takes over `results`. Prints to stdout or the file as the options say; nothing without --json. */

@@ -22,16 +22,15 @@ static bool is_row_of(const json_t *row, const char *kind, const char *op)
 /* What the ranks could not know: how to get this row again, and whether they shared cores. */
 static void complete(const bench_options *o, json_t *row, bool oversubscribed)
 {
-    char line[1024], bytes[32], gpus[32];
+    char bytes[32], gpus[32];
     bench_options one = *o;
     snprintf(bytes, sizeof bytes, "%lld", bench_row_int(row, "bytes"));
     snprintf(gpus, sizeof gpus, "%lld", bench_row_int(row, "ranks"));
     one.gpus = gpus;
     one.sizes = bytes;
     one.comm_op = bench_row_text(row, "op");
-    bench_reproduce(&bench_cmd_comm, &one, line, sizeof line);
     json_object_set_new(row, "oversubscribed", json_boolean(oversubscribed));
-    json_object_set_new(row, "reproduce", json_string(line));
+    json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_comm, &one));
 }
 
 static json_t *fit_json(const json_t *like, const rm_cost_point *p, uint32_t n)
@@ -123,22 +122,11 @@ static void print_table(const json_t *rows)
 }
 
 /* ---- storing */
-typedef struct report { const bench_options *o; rm_store *store; int64_t run; json_t *config, *environment, *rows; } report;
-
-static rm_status open_run(report *r)
-{
-    char line[1024];
-    bench_reproduce(&bench_cmd_comm, r->o, line, sizeof line);
-    r->config = bench_options_echo(&bench_cmd_comm, r->o);
-    r->environment = bench_environment(r->o);
-    if (!r->config || !r->environment) return rm_fail(RM_E_NOMEM, "out of memory for the results");
-    RM_TRY(rm_store_open(r->o->store[0] ? r->o->store : rm_store_default_path(), false, &r->store));
-    return rm_store_run_begin(r->store, bench_cmd_comm.name, line, r->config, r->environment, &r->run);
-}
+typedef struct report { const bench_options *o; bench_run run; json_t *rows; } report;
 
 static rm_status keep(report *r, json_t *result, const char *key)
 {
-    RM_TRY(bench_store_result(r->store, r->run, key, result));
+    RM_TRY(bench_store_result(r->run.store, r->run.id, key, result));
     return json_array_append(r->rows, json_object_get(result, "row")) == 0 ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the results");
 }
 
@@ -191,17 +179,15 @@ static rm_status verdict(const json_t *rows)
 static rm_status show(const bench_options *o, const json_t *results, bool oversubscribed, rm_status st, const char *why)
 {
     report r = { .o = o, .rows = json_array() };
-    rm_status own = open_run(&r);
+    rm_status own = bench_run_begin(&bench_cmd_comm, o, false, &r.run);
     if (own == RM_OK) own = keep_sizes(&r, results, oversubscribed);
     if (own == RM_OK && st == RM_OK) st = verdict(r.rows);
     else if (own == RM_OK) st = rm_fail(st, "%s", why);
     if (own == RM_OK && st == RM_OK) own = keep_fits(&r);
-    if (own == RM_OK) own = rm_store_run_end(r.store, r.run, rm_exit_code(st, bench_signal()));
+    if (own == RM_OK) own = rm_store_run_end(r.run.store, r.run.id, rm_exit_code(st, bench_signal()));
     if (own == RM_OK && bench_table_wanted(o)) print_table(r.rows);
-    if (own == RM_OK) own = bench_emit_json(&bench_cmd_comm, o, r.environment, json_incref(r.rows));
-    rm_store_close(r.store);
-    json_decref(r.config);
-    json_decref(r.environment);
+    if (own == RM_OK) own = bench_emit_json(&bench_cmd_comm, o, r.run.environment, json_incref(r.rows));
+    bench_run_close(&r.run);
     json_decref(r.rows);
     return own != RM_OK ? own : st;
 }

@@ -86,15 +86,13 @@ static void set_peaks(json_t *row, const rm_engine *e, const rm_peaks *peaks, co
 /* peaks NULL: none, and why. */
 static json_t *result_json(const bench_options *o, const bench_session *s, const rm_engine *e, const timing *t, const rm_peaks *peaks, const char *why)
 {
-    char line[1024];
     const double step_s = t->step_s[bench_layer_times_median(t->t)];
     const int32_t parts = s->recipe.accumulate > 1 ? s->recipe.accumulate : 1;
     json_t *table = bench_layer_times_json(t->t, peaks);
     if (!table) return NULL;
-    bench_reproduce(&bench_cmd_layers, o, line, sizeof line);
-    json_t *row = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:o, s:s}", "origin", "measured", "device", s->info.device, "dtype", rm_dtype_name(s->dtype),
+    json_t *row = json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:o, s:o}", "origin", "measured", "device", s->info.device, "dtype", rm_dtype_name(s->dtype),
                             "px", e->cfg.px, "batch", s->batch, "step_s", step_s, "images_per_s", s->batch * parts / step_s, "step_s_all",
-                            bench_time_json(t->step_s, t->n), "reproduce", line);
+                            bench_time_json(t->step_s, t->n), "reproduce", bench_reproduce(&bench_cmd_layers, o));
     json_object_update(row, table);
     json_decref(table);
     set_peaks(row, e, peaks, why);

@@ -12,9 +12,8 @@
 
 typedef struct {
     const bench_options *o;
-    rm_store *store;
-    int64_t   run;
-    json_t   *config, *environment, *base, *rows;
+    bench_run run;
+    json_t   *base, *rows;
     json_t   *acted;           /* the step that ghosts act; NULL: real ranks */
     int32_t   n[BENCH_MAX_LIST], count, largest, cores;
 } sweep;
@@ -79,22 +78,7 @@ static rm_status check_injection(const sweep *w)
     return RM_OK;
 }
 
-static rm_status open_run(sweep *w)
-{
-    const bench_options *o = w->o;
-    char line[1024];
-    bench_reproduce(&bench_cmd_scaling, o, line, sizeof line);
-    w->config = bench_options_echo(&bench_cmd_scaling, o);
-    w->environment = bench_environment(o);
-    if (!w->config || !w->environment) return rm_fail(RM_E_NOMEM, "out of memory");
-    RM_TRY(rm_store_open(o->store[0] ? o->store : rm_store_default_path(), false, &w->store));
-    if (!o->fresh) RM_TRY(rm_store_run_resume(w->store, "scaling", w->config, w->environment, &w->run));
-    if (w->run) {
-        rm_info("resuming interrupted run %lld; --fresh starts anew", (long long)w->run);
-        return RM_OK;
-    }
-    return rm_store_run_begin(w->store, "scaling", line, w->config, w->environment, &w->run);
-}
+static rm_status open_run(sweep *w) { return bench_run_begin(&bench_cmd_scaling, w->o, !w->o->fresh, &w->run); }
 
 /* What rank 0 gathered for N: from the resumed run, or measured now and stored at once. */
 static rm_status gathered(sweep *w, int32_t n, json_t **out)
@@ -102,7 +86,7 @@ static rm_status gathered(sweep *w, int32_t n, json_t **out)
     char key[32];
     snprintf(key, sizeof key, "gathered n=%d", n);
     json_t *kept = NULL;
-    RM_TRY(rm_store_find(w->store, w->run, key, &kept));
+    RM_TRY(rm_store_find(w->run.store, w->run.id, key, &kept));
     if (kept) {
         rm_info("n=%d: already measured", n);
         *out = kept;
@@ -113,7 +97,7 @@ static rm_status gathered(sweep *w, int32_t n, json_t **out)
     else rm_info("n=%d: measuring on %d x %d cores", n, n, w->cores);
     const rm_status ran = w->acted ? bench_run_ghosts(w->o, n, w->acted, bench_scaling_rank, &fresh) : bench_run_ranks(w->o, n, w->cores, false, bench_scaling_rank, &fresh);
     RM_TRY(bench_whole(ran, &fresh));
-    rm_status st = rm_store_result(w->store, w->run, key, w->acted ? "emulated" : "measured", true, fresh, NULL, 0);
+    rm_status st = rm_store_result(w->run.store, w->run.id, key, w->acted ? "emulated" : "measured", true, fresh, NULL, 0);
     if (st == RM_OK) *out = fresh;
     else json_decref(fresh);
     return st;
@@ -127,11 +111,11 @@ static rm_status measure_acted(sweep *w)
 {
     static const char key[] = "gathered ghost plan";
     if (!w->o->ghost) return RM_OK;
-    RM_TRY(rm_store_find(w->store, w->run, key, &w->acted));
+    RM_TRY(rm_store_find(w->run.store, w->run.id, key, &w->acted));
     if (w->acted) return RM_OK;
     rm_info("measuring the step of one rank on %d cores", w->cores);
     RM_TRY(bench_run_ranks(w->o, 1, w->cores, false, plan_rank, &w->acted));
-    return rm_store_result(w->store, w->run, key, "measured", true, w->acted, NULL, 0);
+    return rm_store_result(w->run.store, w->run.id, key, "measured", true, w->acted, NULL, 0);
 }
 
 static rm_status add_row(sweep *w, int32_t n)
@@ -156,7 +140,7 @@ static rm_status add_row(sweep *w, int32_t n)
         json_object_set_new(row, "oversubscribed", json_true());
         bench_undisturbed(result, "more ranks than devices: they take each other's cores");
     }
-    st = bench_store_result(w->store, w->run, key, result);
+    st = bench_store_result(w->run.store, w->run.id, key, result);
     if (st == RM_OK) json_array_append(w->rows, row);
     json_decref(result);
     return st;
@@ -176,7 +160,7 @@ static rm_status inside_world(const bench_options *o, sweep *w)
     if (!result) return rm_fail(RM_E_NOMEM, "out of memory for the row");
     char key[32];
     snprintf(key, sizeof key, "n=%lld", (long long)json_integer_value(json_object_get(json_object_get(result, "row"), "ranks")));
-    rm_status st = bench_store_result(w->store, w->run, key, result);
+    rm_status st = bench_store_result(w->run.store, w->run.id, key, result);
     if (st == RM_OK) json_array_append(w->rows, json_object_get(result, "row"));
     json_decref(result);
     return st;
@@ -246,16 +230,14 @@ static rm_status scaling(const bench_options *o)
     bool reports = true;
     rm_status st = bench_is_rank(o) ? inside_world(o, &w) : measure_all(&w);
     if (bench_is_rank(o)) reports = json_array_size(w.rows) > 0;
-    if (st == RM_OK && reports) st = rm_store_run_end(w.store, w.run, 0);
+    if (st == RM_OK && reports) st = rm_store_run_end(w.run.store, w.run.id, 0);
     if (st == RM_OK && reports && bench_table_wanted(o)) bench_scaling_print(o, w.rows, w.cores);
-    if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.environment, json_incref(w.rows));
+    if (st == RM_OK && reports) st = bench_emit_json(&bench_cmd_scaling, o, w.run.environment, json_incref(w.rows));
     if (st == RM_OK) st = whole_traces(w.rows);
     json_decref(w.base);
     json_decref(w.acted);
     json_decref(w.rows);
-    json_decref(w.config);
-    json_decref(w.environment);
-    rm_store_close(w.store);
+    bench_run_close(&w.run);
     return st;
 }
 

@@ -58,27 +58,7 @@ static void print_plan(const bench_options *o, const plan *p)
 }
 
 /* ---- results */
-typedef struct report { const bench_options *o; rm_store *store; int64_t run; json_t *config, *environment, *rows; bool oversubscribed; } report;
-
-static rm_status report_begin(report *r)
-{
-    char line[1024];
-    bench_reproduce(&bench_cmd_split_sweep, r->o, line, sizeof line);
-    r->rows = json_array();
-    r->config = bench_options_echo(&bench_cmd_split_sweep, r->o);
-    r->environment = bench_environment(r->o);
-    if (!r->rows || !r->config || !r->environment) return rm_fail(RM_E_NOMEM, "out of memory for the results");
-    RM_TRY(rm_store_open(r->o->store[0] ? r->o->store : rm_store_default_path(), false, &r->store));
-    return rm_store_run_begin(r->store, bench_cmd_split_sweep.name, line, r->config, r->environment, &r->run);
-}
-
-static void report_free(report *r)
-{
-    rm_store_close(r->store);
-    json_decref(r->config);
-    json_decref(r->environment);
-    json_decref(r->rows);
-}
+typedef struct report { const bench_options *o; bench_run run; json_t *rows; bool oversubscribed; } report;
 
 /* Two rows may be of the same split: their number is part of the key. */
 static rm_status keep_row(report *r, const json_t *gathered, int32_t i)
@@ -88,7 +68,7 @@ static rm_status keep_row(report *r, const json_t *gathered, int32_t i)
     if (!row) return rm_fail(RM_E_NOMEM, "out of memory for row %d", i + 1);
     json_object_set_new(row, "oversubscribed", json_boolean(r->oversubscribed));
     snprintf(key, sizeof key, "%03d %.100s", i + 1, json_string_value(json_object_get(row, "split")));
-    rm_status st = bench_store_result(r->store, r->run, key, result);
+    rm_status st = bench_store_result(r->run.store, r->run.id, key, result);
     if (st == RM_OK) json_array_append(r->rows, row);
     json_decref(result);
     return st;
@@ -97,16 +77,17 @@ static rm_status keep_row(report *r, const json_t *gathered, int32_t i)
 /* Rows of what was measured, also of a run that ended early. */
 static rm_status show(const bench_options *o, const json_t *gathered, bool oversubscribed, rm_status ended)
 {
-    report r = { .o = o, .oversubscribed = oversubscribed };
+    report r = { .o = o, .rows = json_array(), .oversubscribed = oversubscribed };
     const int32_t n = (int32_t)json_array_size(json_object_get(gathered, "splits"));
     const char *origin = json_is_true(json_object_get(gathered, "ghost")) ? "emulated" : "measured";
-    rm_status st = report_begin(&r);
-    if (st == RM_OK) st = rm_store_result(r.store, r.run, "gathered sweep", origin, true, gathered, NULL, 0);
+    rm_status st = bench_run_begin(&bench_cmd_split_sweep, o, false, &r.run);
+    if (st == RM_OK) st = rm_store_result(r.run.store, r.run.id, "gathered sweep", origin, true, gathered, NULL, 0);
     for (int32_t i = 0; st == RM_OK && i < n; i++) st = keep_row(&r, gathered, i);
-    if (st == RM_OK) st = rm_store_run_end(r.store, r.run, rm_exit_code(ended, bench_signal()));
+    if (st == RM_OK) st = rm_store_run_end(r.run.store, r.run.id, rm_exit_code(ended, bench_signal()));
     if (st == RM_OK && bench_table_wanted(o)) bench_sweep_print(r.rows, ended != RM_OK);
-    if (st == RM_OK) st = bench_emit_json(&bench_cmd_split_sweep, o, r.environment, json_incref(r.rows));
-    report_free(&r);
+    if (st == RM_OK) st = bench_emit_json(&bench_cmd_split_sweep, o, r.run.environment, json_incref(r.rows));
+    bench_run_close(&r.run);
+    json_decref(r.rows);
     return st;
 }
 

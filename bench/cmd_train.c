@@ -82,8 +82,6 @@ static void set_trace(json_t *row, const bench_options *o, const rm_train_result
 
 static json_t *result_json(const bench_options *o, const bench_session *s, const rm_train_config *c, const rm_train_result *r)
 {
-    char line[1024];
-    bench_reproduce(&bench_cmd_train, o, line, sizeof line);
     json_t *recipe = json_object();
     rm_recipe_each(c->recipe, echo_recipe, recipe);
     double median = rm_median(r->step_s, r->n_step);
@@ -108,7 +106,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_set_new(row, "trace_cut", json_boolean(r->trace_cut));
     set_trace(row, o, r);
     json_object_set_new(row, "epochs_log", epochs_json(r));
-    json_object_set_new(row, "reproduce", json_string(line));
+    json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_train, o));
     set_accuracy(row, r, c->target_top1);
     json_t *samples = json_pack("{s:o, s:o}", "step_s", bench_samples(r->step_s, r->n_step), "loss", bench_samples(r->loss, r->n_step));
     const char *why = rm_counters_why(c->counters, RM_COUNT_FOREIGN_NS);

@@ -1,5 +1,6 @@
 /* The parser over the rows of options_rows.c, and what results echo of it. */
 #include "bench/options.h"
+#include "base/strbuf.h"
 #include "profiler/store.h"
 #include <errno.h>
 #include <stdio.h>
@@ -352,6 +353,12 @@ static bool is_default(const bench_option *row, const bench_options *o, const be
     return strcmp(s ? s : "", t) == 0;
 }
 
+static json_t *text_json(const char *text)
+{
+    json_t *v = json_string(text);
+    return v ? v : json_string("(not UTF-8)");
+}
+
 static json_t *value_json(const bench_option *row, const bench_options *o)
 {
     const void *at = field_const(o, row->offset);
@@ -365,9 +372,7 @@ static json_t *value_json(const bench_option *row, const bench_options *o)
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE: break;
     }
-    const char *text = *(const char *const *)at;
-    json_t *v = json_string(text);
-    return v ? v : json_string("(not UTF-8)");
+    return text_json(*(const char *const *)at);
 }
 
 json_t *bench_options_echo(const bench_command *command, const bench_options *o)
@@ -385,36 +390,22 @@ json_t *bench_options_echo(const bench_command *command, const bench_options *o)
     }
     if (o->n_arg == 0) return config;
     json_t *words = json_array();
-    for (int32_t i = 0; i < o->n_arg; i++) {
-        json_t *word = json_string(o->arg[i]);
-        json_array_append_new(words, word ? word : json_string("(not UTF-8)"));
-    }
+    for (int32_t i = 0; i < o->n_arg; i++) json_array_append_new(words, text_json(o->arg[i]));
     json_object_set_new(config, "words", words);
     return config;
 }
 
-typedef struct sink {
-    char *text;
-    size_t size, used;
-} sink;
-
-static void put(sink *s, const char *text, size_t n)
-{
-    for (size_t i = 0; i < n && s->used + 1 < s->size; i++) s->text[s->used++] = text[i];
-    s->text[s->used] = '\0';
-}
-
 /* One word as the shell would have to read it. */
-static void put_word(sink *s, const char *word)
+static void put_word(rm_strbuf *s, const char *word)
 {
     static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:=@%+-";
     if (word[0] && strspn(word, safe) == strlen(word)) {
-        put(s, word, strlen(word));
+        rm_str_add(s, word);
         return;
     }
-    put(s, "'", 1);
-    for (const char *p = word; *p; p++) *p == '\'' ? put(s, "'\\''", 4) : put(s, p, 1);
-    put(s, "'", 1);
+    rm_str_add(s, "'");
+    for (const char *p = word; *p; p++) *p == '\'' ? rm_str_add(s, "'\\''") : rm_str_add_n(s, p, 1);
+    rm_str_add(s, "'");
 }
 
 /* The shortest text that reads back as the same number. */
@@ -426,7 +417,7 @@ static void print_double(char *text, size_t size, double v)
     }
 }
 
-static void put_value(sink *s, const bench_option *row, const bench_options *o)
+static void put_value(rm_strbuf *s, const bench_option *row, const bench_options *o)
 {
     const void *at = field_const(o, row->offset);
     char number[40] = "";
@@ -439,28 +430,30 @@ static void put_value(sink *s, const bench_option *row, const bench_options *o)
     case BENCH_STRING:
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE:
-        put(s, " ", 1);
+        rm_str_add(s, " ");
         put_word(s, *(const char *const *)at);
         return;
     }
-    put(s, number, strlen(number));
+    rm_str_add(s, number);
 }
 
-void bench_reproduce(const bench_command *command, const bench_options *o, char *text, size_t size)
+json_t *bench_reproduce(const bench_command *command, const bench_options *o)
 {
     const bench_options d = defaults();
-    sink s = { text, size, 0 };
-    put(&s, "bench ", 6);
-    put(&s, command->name, strlen(command->name));
+    rm_strbuf s = { 0 };
+    rm_str_addf(&s, "bench %s", command->name);
     for (int32_t i = 0; i < o->n_arg; i++) {
-        put(&s, " ", 1);
+        rm_str_add(&s, " ");
         put_word(&s, o->arg[i]);
     }
     for (size_t i = 0; i < bench_option_count; i++) {
         const bench_option *row = &bench_option_rows[i];
         if ((row->flags & BENCH_TALK) || !bench_option_takes(row, command->name) || is_default(row, o, &d)) continue;
-        put(&s, " --", 3);
-        put(&s, row->name, strlen(row->name));
+        rm_str_addf(&s, " --%s", row->name);
         put_value(&s, row, o);
     }
+    char *text = rm_str_take(&s);
+    json_t *line = text ? text_json(text) : NULL;
+    free(text);
+    return line;
 }

@@ -116,21 +116,19 @@ static const char *headline(const bench_options *o, const json_t *modes)
     return json_object_get(modes, "real") ? "real" : "synthetic";
 }
 
-static void reproduce(const bench_options *o, int32_t n, char *line, size_t size)
+static json_t *reproduce(const bench_options *o, int32_t n)
 {
     char number[16];
     bench_options one = *o;
     snprintf(number, sizeof number, "%d", n);
     one.gpus = number;
     if (n == 1) one.inject = ""; /* nothing is injected into one device, nor accepted for it alone */
-    bench_reproduce(&bench_cmd_scaling, &one, line, size);
+    return bench_reproduce(&bench_cmd_scaling, &one);
 }
 
 static json_t *common_row(const bench_options *o, int32_t n, const char *origin)
 {
-    char line[1024];
-    reproduce(o, n, line, sizeof line);
-    return json_pack("{s:i, s:s, s:s, s:s}", "ranks", n, "origin", origin, "scaling", o->strong ? "strong" : "weak", "reproduce", line);
+    return json_pack("{s:i, s:s, s:s, s:o}", "ranks", n, "origin", origin, "scaling", o->strong ? "strong" : "weak", "reproduce", reproduce(o, n));
 }
 
 /* Against one device, with and without a communicator. */

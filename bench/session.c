@@ -290,23 +290,38 @@ rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json
     return st;
 }
 
+rm_status bench_run_begin(const bench_command *command, const bench_options *o, bool resume, bench_run *out)
+{
+    *out = (bench_run){ .config = bench_options_echo(command, o), .environment = bench_environment(o) };
+    if (!out->config || !out->environment) return rm_fail(RM_E_NOMEM, "out of memory for the results");
+    RM_TRY(rm_store_open(o->store && o->store[0] ? o->store : rm_store_default_path(), false, &out->store));
+    if (resume) RM_TRY(rm_store_run_resume(out->store, command->name, out->config, out->environment, &out->id));
+    if (out->id) {
+        rm_info("resuming interrupted run %lld; --fresh starts anew", (long long)out->id);
+        return RM_OK;
+    }
+    json_t *line = bench_reproduce(command, o);
+    const rm_status st = line ? rm_store_run_begin(out->store, command->name, json_string_value(line), out->config, out->environment, &out->id)
+                              : rm_fail(RM_E_NOMEM, "out of memory for the command line");
+    json_decref(line);
+    return st;
+}
+
+void bench_run_close(bench_run *r)
+{
+    rm_store_close(r->store);
+    json_decref(r->config);
+    json_decref(r->environment);
+    memset(r, 0, sizeof *r);
+}
+
 rm_status bench_store_run(const bench_command *command, const bench_options *o, const char *key, json_t *result)
 {
-    rm_store *store;
-    int64_t run;
-    char line[1024];
-    bench_reproduce(command, o, line, sizeof line);
-    json_t *config = bench_options_echo(command, o), *environment = bench_environment(o);
-    rm_status st = config && environment ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory storing the result");
-    if (st == RM_OK) st = rm_store_open(o->store && o->store[0] ? o->store : rm_store_default_path(), false, &store);
-    if (st == RM_OK) {
-        st = rm_store_run_begin(store, command->name, line, config, environment, &run);
-        if (st == RM_OK) st = bench_store_result(store, run, key, result);
-        if (st == RM_OK) st = rm_store_run_end(store, run, 0);
-        rm_store_close(store);
-    }
-    json_decref(config);
-    json_decref(environment);
+    bench_run r;
+    rm_status st = bench_run_begin(command, o, false, &r);
+    if (st == RM_OK) st = bench_store_result(r.store, r.id, key, result);
+    if (st == RM_OK) st = rm_store_run_end(r.store, r.id, 0);
+    bench_run_close(&r);
     return st;
 }
 

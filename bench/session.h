@@ -36,6 +36,11 @@ rm_status bench_parse_list(const char *text, const char *option, int32_t *out, i
  * A row whose "wrong" is above 0 is stored as an incorrect result. */
 json_t   *bench_samples(const double *value, size_t n);
 rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json_t *result) RM_CHECKED;
+/* A run of the store under way. `close` also after an error; it leaves the run as it is. */
+typedef struct bench_run { rm_store *store; int64_t id; json_t *config, *environment; } bench_run;
+/* `resume`, for commands with --fresh: an unfinished run of the same configuration goes on, where there is one. */
+rm_status bench_run_begin(const bench_command *command, const bench_options *o, bool resume, bench_run *out) RM_CHECKED;
+void      bench_run_close(bench_run *r);
 /* One-result commands: open the store, begin a run, add, end it. */
 rm_status bench_store_run(const bench_command *command, const bench_options *o, const char *key, json_t *result) RM_CHECKED;
 /* {median, mad, samples, min, max} of seconds; new reference. */

@@ -11,13 +11,12 @@ static const json_t *split_of(const json_t *gathered, int32_t i) { return json_a
 /* The command line that gives this row again: alone, so that what it says of other splits is missing there. */
 static void set_reproduce(const bench_options *o, json_t *row)
 {
-    char line[1024], ranks[16];
+    char ranks[16];
     bench_options one = *o;
     snprintf(ranks, sizeof ranks, "%d", (int)json_integer_value(json_object_get(row, "ranks")));
     one.gpus = ranks;
     one.splits = json_string_value(json_object_get(row, "split"));
-    bench_reproduce(&bench_cmd_split_sweep, &one, line, sizeof line);
-    json_object_set_new(row, "reproduce", json_string(line));
+    json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_split_sweep, &one));
 }
 
 static void set_shares(const bench_options *o, const json_t *gathered, json_t *row)

@@ -22,8 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < size && argc < MOST_WORDS; i += strlen(text + i) + 1) argv[argc++] = text + i;
     bench_options o;
     if (bench_options_parse(&command, argc, argv, &o) == RM_OK) {
-        char line[256];
-        bench_reproduce(&command, &o, line, sizeof line);
+        json_decref(bench_reproduce(&command, &o));
         json_decref(bench_options_echo(&command, &o));
     } else if (rm_last_error()[0] == '\0') {
         abort(); /* refused without a reason */

@@ -180,7 +180,6 @@ static void the_store_comes_from_the_environment(void **state)
 static void echo_and_reproduce(void **state)
 {
     line l;
-    char text[512];
     const bench_command c = { .name = "train" };
     good(&l, "train", "--batch 8 --no-fuse --epochs 0.25 --json --store x.db -q --dry-run --recipe a'b --device auto");
     json_t *config = bench_options_echo(&c, &l.o);
@@ -188,10 +187,20 @@ static void echo_and_reproduce(void **state)
     assert_string_equal(dump, "{\"batch\":8,\"epochs\":0.25,\"no_fuse\":true,\"recipe\":\"a'b\"}");
     free(dump);
     json_decref(config);
-    bench_reproduce(&c, &l.o, text, sizeof text);
-    assert_string_equal(text, "bench train --batch 8 --recipe 'a'\\''b' --epochs 0.25 --no-fuse");
-    bench_reproduce(&c, &l.o, text, 12);
-    assert_string_equal(text, "bench train");
+    json_t *again = bench_reproduce(&c, &l.o);
+    assert_string_equal(json_string_value(again), "bench train --batch 8 --recipe 'a'\\''b' --epochs 0.25 --no-fuse");
+    json_decref(again);
+    char many[5001];
+    memset(many, 'x', sizeof many - 1);
+    many[sizeof many - 1] = '\0';
+    l.o.recipe = many;
+    again = bench_reproduce(&c, &l.o);
+    assert_non_null(strstr(json_string_value(again), "xx --epochs 0.25 --no-fuse")); /* whole, however long */
+    json_decref(again);
+    l.o.recipe = "\xff";
+    again = bench_reproduce(&c, &l.o);
+    assert_string_equal(json_string_value(again), "(not UTF-8)");
+    json_decref(again);
 }
 
 static void reproduce_round_trips(void **state)
@@ -205,15 +214,17 @@ static void reproduce_round_trips(void **state)
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
         line l, again;
-        char text[512], second[512];
         const bench_command c = { .name = row[i].command };
         good(&l, row[i].command, row[i].words);
-        bench_reproduce(&c, &l.o, text, sizeof text);
+        json_t *first = bench_reproduce(&c, &l.o);
+        const char *text = json_string_value(first);
         const size_t skip = strlen("bench ") + strlen(row[i].command);
         assert_memory_equal(text, "bench ", 6);
         good(&again, row[i].command, text + skip);
-        bench_reproduce(&c, &again.o, second, sizeof second);
-        assert_string_equal(text, second);
+        json_t *second = bench_reproduce(&c, &again.o);
+        assert_true(json_equal(first, second));
+        json_decref(first);
+        json_decref(second);
         assert_true(l.o.seed == again.o.seed && l.o.lr == again.o.lr && l.o.px == again.o.px);
     }
 }
