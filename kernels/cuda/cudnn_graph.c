@@ -93,8 +93,8 @@ static const struct {
     cudnnDataType_t type;
     int32_t channels;
 } types[RM_DTYPE_COUNT] = {
-    [RM_F32] = { true, CUDNN_DATA_FLOAT, 4 },
-    [RM_TF32] = { true, CUDNN_DATA_FLOAT, 4 },
+    [RM_F32] = { true, CUDNN_DATA_FLOAT, 1 },
+    [RM_TF32] = { true, CUDNN_DATA_FLOAT, 1 },
     [RM_BF16] = { true, CUDNN_DATA_BFLOAT16, 8 },
     [RM_F16] = { true, CUDNN_DATA_HALF, 8 },
 };

@@ -28,10 +28,10 @@ rm_status rm_cudnn_text(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t 
 
 /* ---- what a graph stands for */
 /* The op that is given to cuDNN for `op`. Layouts are left out. fc becomes a 1x1 convolution without its bias and with Y in X's
- * type: cuDNN has no engine for a gradient of logits in f32 beside bf16, so bias and cast are the caller's. The channels of X and W are padded to what tensor
- * cores want, a multiple of 8 for 16-bit types and of 4 for f32 and tf32; of a ResNet this changes the stem only, 3 -> 8: left at 3
- * or 4 channels, its plans in bf16 want 206 MB of workspace at batch 256, and the first one in fp16 sums in fp16. The padding
- * channels of X and W must be zero. RM_E_ARG: impossible op; RM_E_UNSUPPORTED: an opcode, type or layout (other than any and NHWC,
+ * type: cuDNN has no engine for a gradient of logits in f32 beside bf16, so bias and cast are the caller's. The channels of X and W in 16-bit
+ * types are padded to a multiple of 8, which tensor cores want; of a ResNet this changes the stem only, 3 -> 8: left at 3 or 4
+ * channels, its plans in bf16 want 206 MB of workspace at batch 256, and the first one in fp16 sums in fp16. (In f32 and tf32
+ * padding only adds workspace.) The padding channels of X and W must be zero. RM_E_ARG: impossible op; RM_E_UNSUPPORTED: an opcode, type or layout (other than any and NHWC,
  * or NCHW where H = W = 1) that has no graph. */
 rm_status rm_cudnn_lower(const rm_op *op, rm_op *out_op) RM_CHECKED;
 bool      rm_cudnn_has(rm_opcode code);

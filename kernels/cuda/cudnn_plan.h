@@ -18,8 +18,8 @@ typedef struct rm_cudnn_rules {
 } rm_cudnn_rules;
 
 /* The rules for an op: workspace up to 256 MiB, all candidates. Convolutions in bf16 and fp16 on tensor cores, without sums in
- * reduced precision; tf32 on tensor cores; fp32 without tensor cores and without rounding its input. `deterministic`: no engine
- * whose result may differ from run to run. */
+ * reduced precision; fp32 without tensor cores and without rounding its input; tf32 may do both and need not (on an A100 many of
+ * its plans on tensor cores want more workspace at batch 256). `deterministic`: no engine whose result may differ from run to run. */
 rm_cudnn_rules rm_cudnn_rules_for(const rm_op *op, bool deterministic);
 
 typedef struct rm_cudnn_plan {
