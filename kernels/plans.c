@@ -24,17 +24,22 @@ static void identity(const rm_device *d, char *out, size_t size)
     snprintf(out, size, "# ringmark plans 1: %s | %s | %s | %s | %d threads", i.device, i.name, i.library, i.isa, i.threads);
 }
 
+void rm_plans_file(const char *id, const char *suffix, char *out, size_t size)
+{
+    const char *own = getenv("RINGMARK_PLANS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    out[0] = 0;
+    unsigned long long h = fnv1a(id);
+    if (own && own[0]) {
+        if (strcmp(own, "none")) snprintf(out, size, "%s/%016llx.%s", own, h, suffix);
+    } else if (cache && cache[0]) snprintf(out, size, "%s/ringmark/%016llx.%s", cache, h, suffix);
+    else if (home && home[0]) snprintf(out, size, "%s/.cache/ringmark/%016llx.%s", home, h, suffix);
+}
+
 void rm_plans_path(const rm_device *d, char *out, size_t size)
 {
     char id[LINE];
-    const char *own = getenv("RINGMARK_PLANS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    out[0] = 0;
     identity(d, id, sizeof id);
-    unsigned long long h = fnv1a(id);
-    if (own && own[0]) {
-        if (strcmp(own, "none")) snprintf(out, size, "%s/%016llx.plans", own, h);
-    } else if (cache && cache[0]) snprintf(out, size, "%s/ringmark/%016llx.plans", cache, h);
-    else if (home && home[0]) snprintf(out, size, "%s/.cache/ringmark/%016llx.plans", home, h);
+    rm_plans_file(id, "plans", out, size);
 }
 
 static bool read_line(FILE *f, char *line, size_t size)
@@ -94,27 +99,34 @@ static void make_parents(const char *path)
         }
 }
 
-static bool write_all(const rm_device *d, FILE *f)
+bool rm_plans_replace(const char *path, bool (*fill)(FILE *f, const void *context), const void *context)
 {
+    char tmp[LINE + 32];
+    const bool fits = snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid()) < (int)sizeof tmp && strlen(path) < LINE;
+    if (fits) make_parents(path);
+    FILE *f = fits ? fopen(tmp, "w") : NULL;
+    if (!fits) errno = ENAMETOOLONG;
+    bool ok = f && fill(f, context) && fflush(f) == 0 && !ferror(f);
+    if (f) ok = fclose(f) == 0 && ok;
+    if (ok && rename(tmp, path) == 0) return true;
+    rm_warn_once("plans", "plans not kept in %s: %s; later runs choose again and may differ in the last bits (RINGMARK_PLANS=DIR chooses another folder)", path,
+                 strerror(errno));
+    if (fits) unlink(tmp);
+    return false;
+}
+
+static bool write_all(FILE *f, const void *device)
+{
+    const rm_device *d = device;
     char id[LINE];
     const char *key, *impl;
     identity(d, id, sizeof id);
     fprintf(f, "%s\n", id);
     for (size_t i = 0; d->ops->choice_at(d, i, &key, &impl); i++) fprintf(f, "%s\t%s\n", key, impl);
-    return fflush(f) == 0 && !ferror(f);
+    return true;
 }
 
 void rm_plans_save(const rm_device *d, const char *path)
 {
-    char tmp[LINE + 32];
-    if (!d->ops->choice_at || !path[0] || count_choices(d) <= kept(d, path)) return;
-    make_parents(path);
-    snprintf(tmp, sizeof tmp, "%s.%d.tmp", path, (int)getpid());
-    FILE *f = fopen(tmp, "w");
-    bool ok = f && write_all(d, f);
-    if (f) ok = fclose(f) == 0 && ok;
-    if (ok && rename(tmp, path) == 0) return;
-    rm_warn_once("plans", "plans not kept in %s: %s; later runs choose again and may differ in the last bits (RINGMARK_PLANS=DIR chooses another folder)", path,
-                 strerror(errno));
-    unlink(tmp);
+    if (d->ops->choice_at && path[0] && count_choices(d) > kept(d, path)) rm_plans_replace(path, write_all, d);
 }

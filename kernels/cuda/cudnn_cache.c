@@ -1,13 +1,12 @@
 #include "kernels/cuda/cudnn_cache.h"
 #include "base/log.h"
 #include "base/sha256.h"
+#include "kernels/plans.h"
 #include <errno.h>
 #include <jansson.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { FORMAT = 1, MOST_MIB = 256 };
 
@@ -107,30 +106,23 @@ rm_status rm_cudnn_cache_put(rm_cudnn_cache *c, const char *key, const char *tex
 
 size_t rm_cudnn_cache_count(const rm_cudnn_cache *c) { return json_object_size(c->plans); }
 
-static bool write_file(const rm_cudnn_cache *c, const char *path)
+static bool write_all(FILE *f, const void *cache)
 {
-    FILE *f = fopen(path, "wb");
+    const rm_cudnn_cache *c = cache;
     json_t *j = json_pack("{s:i, s:s, s:O}", "ringmark_cudnn_plans", FORMAT, "for", c->identity, "plans", c->plans);
-    bool ok = f && j && json_dumpf(j, f, JSON_INDENT(1) | JSON_SORT_KEYS) == 0;
+    bool ok = j && json_dumpf(j, f, JSON_INDENT(1) | JSON_SORT_KEYS) == 0;
     json_decref(j);
-    return f && fclose(f) == 0 && ok;
+    return ok;
 }
 
 void rm_cudnn_cache_save(rm_cudnn_cache *c)
 {
-    char tmp[4096], why[768];
-    if (!c->put) return;
+    char why[768];
+    if (!c->put || !c->path[0]) return;
     json_t *others = read_file(c->path, c->identity, why, sizeof why);
     if (others) json_object_update_missing(c->plans, others);
     json_decref(others);
-    bool fits = snprintf(tmp, sizeof tmp, "%s.%d.tmp", c->path, (int)getpid()) < (int)sizeof tmp;
-    errno = fits ? 0 : ENAMETOOLONG;
-    if (fits && write_file(c, tmp) && rename(tmp, c->path) == 0) {
-        c->put = false;
-        return;
-    }
-    rm_warn_once("cudnn-cache-save", "plans not kept in %s: %s; later runs choose again", c->path, strerror(errno));
-    if (fits) unlink(tmp);
+    if (rm_plans_replace(c->path, write_all, c)) c->put = false;
 }
 
 void rm_cudnn_cache_close(rm_cudnn_cache *c)

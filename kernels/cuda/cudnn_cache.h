@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 typedef struct rm_cudnn_cache rm_cudnn_cache;
-/* `identity`: rm_cudnn_device.identity. Fails with RM_E_NOMEM only. */
+/* `identity`: rm_cudnn_device.identity. `path`: of rm_plans_file(identity, "cudnn", ...); "" keeps nothing. Fails with RM_E_NOMEM only. */
 rm_status rm_cudnn_cache_open(const char *path, const char *identity, rm_cudnn_cache **out_cache) RM_CHECKED;
 /* The plan's text, valid until the next put or close. NULL: not there. */
 const char *rm_cudnn_cache_get(const rm_cudnn_cache *c, const char *key);

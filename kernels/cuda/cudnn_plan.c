@@ -218,16 +218,17 @@ rm_status rm_cudnn_candidates(const rm_cudnn_graph *g, const rm_cudnn_device *de
 {
     static const cudnnBackendHeurMode_t modes[] = { CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK };
     rm_cudnn_list list = { .n = 0 };
-    rm_status st = RM_OK, first = RM_OK;
+    rm_status st = RM_OK;
+    bool refused = false;
     RM_ASSERT(rules->candidates >= 1 && rules->candidates <= RM_CUDNN_CANDIDATES);
-    for (size_t m = 0; m < RM_COUNT(modes) && !list.n; m++) {
+    for (size_t m = 0; m < RM_COUNT(modes) && st == RM_OK && !list.n; m++) {
         list.fallback = modes[m] == CUDNN_HEUR_MODE_FALLBACK;
         st = from_mode(g, dev, rules, modes[m], &list);
-        if (st != RM_OK && st != RM_E_UNSUPPORTED) break;
-        if (m == 0) first = st; /* a mode that knows no engine may say so by failing */
+        if (st != RM_E_UNSUPPORTED) continue;
+        refused = true; /* a mode may know no engine; cuDNN's words stay for the case that no mode does */
+        st = RM_OK;
     }
-    if (st == RM_OK && !list.n) st = list.seen || first == RM_OK ? none_left(g, dev, rules, &list) : first;
-    if (list.n) st = RM_OK;
+    if (st == RM_OK && !list.n) st = refused && !list.seen ? RM_E_UNSUPPORTED : none_left(g, dev, rules, &list);
     if (st != RM_OK) {
         rm_cudnn_list_free(&list);
         return st;
@@ -350,4 +351,33 @@ void rm_cudnn_plan_free(rm_cudnn_plan *p)
     if (!p) return;
     release(p);
     free(p);
+}
+
+/* ---- running */
+static rm_status fill_pack(const rm_cudnn_graph *g, void *const data[RM_SLOT_COUNT], void *workspace, cudnnBackendDescriptor_t pack)
+{
+    int64_t id[RM_CUDNN_MAX_TENSORS];
+    void *at[RM_CUDNN_MAX_TENSORS];
+    for (int i = 0; i < g->n_tensor; i++) {
+        id[i] = rm_cudnn_uid(g->tensor[i].slot);
+        at[i] = data[g->tensor[i].slot];
+        RM_ASSERT(at[i] && (uintptr_t)at[i] % RM_CUDNN_ALIGN == 0);
+    }
+    RM_TRY(rm_cudnn_check(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, g->n_tensor, id), g->key));
+    RM_TRY(rm_cudnn_check(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, g->n_tensor, at), g->key));
+    RM_TRY(rm_cudnn_check(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace), g->key));
+    return rm_cudnn_check(cudnnBackendFinalize(pack), g->key);
+}
+
+rm_status rm_cudnn_pack_new(const rm_cudnn_graph *g, void *const data[RM_SLOT_COUNT], void *workspace, cudnnBackendDescriptor_t *out_pack)
+{
+    cudnnBackendDescriptor_t pack = NULL;
+    RM_TRY(rm_cudnn_create(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
+    rm_status st = fill_pack(g, data, workspace, pack);
+    if (st != RM_OK) {
+        rm_cudnn_destroy(pack);
+        return st;
+    }
+    *out_pack = pack;
+    return RM_OK;
 }

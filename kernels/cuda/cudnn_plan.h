@@ -58,6 +58,10 @@ void      rm_cudnn_plan_free(rm_cudnn_plan *p); /* NULL is fine */
 rm_status rm_cudnn_plan_text(const rm_cudnn_plan *p, char **out_text) RM_CHECKED;
 rm_status rm_cudnn_plan_read(const rm_cudnn_device *dev, const char *text, rm_cudnn_plan **out_plan) RM_CHECKED;
 
+/* What a plan of `g` runs on: the addresses of its tensors by slot (device memory, aligned to RM_CUDNN_ALIGN; a missing one is a bug of
+ * the caller) and of the workspace (NULL for none). For cudnnBackendExecute(); the caller frees with rm_cudnn_destroy(). */
+rm_status rm_cudnn_pack_new(const rm_cudnn_graph *g, void *const data[RM_SLOT_COUNT], void *workspace, cudnnBackendDescriptor_t *out_pack) RM_CHECKED;
+
 /* Names of the notes in `bits`, "tensor-core down-convert"; "none" for no bits. */
 void rm_cudnn_notes(uint32_t bits, char *text, size_t text_size);
 #endif

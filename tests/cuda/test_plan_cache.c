@@ -5,13 +5,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "kernels/cuda/cudnn_plan.h"
+#include "kernels/plans.h"
 #include "tests/cuda/described.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *const CONV = "conv n=64 c=64 h=56 w=56 o=64 k=3 s=1 p=1 dtype=bf16";
+#define CONV "conv n=64 c=64 h=56 w=56 o=64 k=3 s=1 p=1 dtype=bf16"
 
 static char folder[] = "/tmp/ringmark-plans-XXXXXX";
 
@@ -79,6 +80,31 @@ static void texts_come_back(void **state)
     rm_cudnn_cache_close(c);
 }
 
+static void folders_are_made(void **state)
+{
+    char path[512], other[512];
+    assert_int_equal(setenv("RINGMARK_PLANS", in_folder("made/of/this"), 1), 0);
+    rm_plans_file("this", "cudnn", path, sizeof path);
+    rm_plans_file("that", "cudnn", other, sizeof other);
+    assert_string_not_equal(path, other);
+    assert_int_equal(strncmp(path, in_folder("made/of/this/"), strlen(in_folder("made/of/this/"))), 0);
+    rm_cudnn_cache *c = opened(path, "this");
+    assert_int_equal(rm_cudnn_cache_put(c, "a", "one"), RM_OK);
+    rm_cudnn_cache_save(c);
+    rm_cudnn_cache_close(c);
+    c = opened(path, "this");
+    assert_int_equal(rm_cudnn_cache_count(c), 1);
+    rm_cudnn_cache_close(c);
+    assert_int_equal(setenv("RINGMARK_PLANS", "none", 1), 0);
+    rm_plans_file("this", "cudnn", path, sizeof path);
+    assert_string_equal(path, "");
+    c = opened(path, "this");
+    assert_int_equal(rm_cudnn_cache_put(c, "a", "one"), RM_OK);
+    rm_cudnn_cache_save(c); /* nowhere */
+    rm_cudnn_cache_close(c);
+    unsetenv("RINGMARK_PLANS");
+}
+
 static int lines_of(const char *path)
 {
     size_t n;
@@ -138,7 +164,8 @@ static void a_new_file_replaces_a_bad_one(void **state)
 
 static void a_place_that_cannot_be_written_is_no_failure(void **state)
 {
-    rm_cudnn_cache *c = opened(in_folder("no/such/folder/plans.json"), "this");
+    write_bytes(in_folder("file"), "", 0);
+    rm_cudnn_cache *c = opened(in_folder("file/plans.json"), "this");
     assert_int_equal(rm_cudnn_cache_put(c, "a", "one"), RM_OK);
     rm_cudnn_cache_save(c);
     assert_string_equal(rm_cudnn_cache_get(c, "a"), "one");
@@ -229,6 +256,47 @@ static void the_chosen_plan_is_kept(void **state)
     rm_cudnn_plan_free(plain);
     rm_cudnn_plan_free(first);
     rm_cudnn_cache_close(c);
+    rm_cudnn_graph_free(g);
+    rm_cudnn_device_free(dev);
+}
+
+/* A pack of data is complete when every operand of the op has an address. Whether it runs only a GPU shows. */
+static void data_is_bound_by_slot(void **state)
+{
+    static _Alignas(64) char memory[4][64];
+    static const char *const texts[] = { CONV, "conv_bwd_data n=2 c=8 h=4 w=4 o=8 k=1 dtype=bf16", "conv_bwd_weights n=2 c=8 h=4 w=4 o=8 k=1 dtype=bf16",
+                                         "maxpool n=2 c=8 h=4 w=4 k=2 s=2 dtype=bf16", "maxpool_bwd n=2 c=8 h=4 w=4 k=2 s=2 dtype=bf16" };
+    for (size_t i = 0; i < RM_COUNT(texts); i++) {
+        rm_cudnn_graph *g = graph(texts[i]);
+        void *data[RM_SLOT_COUNT] = { NULL };
+        cudnnBackendDescriptor_t pack = NULL;
+        for (int s = 0, n = 0; s < RM_SLOT_COUNT; s++)
+            if (rm_op_uses(&g->op, (rm_slot)s)) data[s] = memory[n++];
+        if (rm_cudnn_pack_new(g, data, memory[3], &pack) != RM_OK) fail_msg("%s", rm_last_error());
+        rm_cudnn_destroy(pack);
+        rm_cudnn_graph_free(g);
+    }
+}
+
+/* The ids that a kept plan will ask for are those that a later run binds: slot plus one. */
+static void a_plan_names_tensors_by_slot(void **state)
+{
+    char *text = NULL;
+    rm_cudnn_device *dev = gpu("b200");
+    rm_cudnn_graph *g = graph(CONV);
+    rm_cudnn_plan *p = planned(g, dev, rm_cudnn_rules_for(&g->op, false), NULL, NULL);
+    assert_int_equal(rm_cudnn_plan_text(p, &text), RM_OK);
+    static const struct {
+        const char *name;
+        rm_slot slot;
+    } tensors[] = { { "X", RM_X }, { "W", RM_W }, { "Y", RM_Y } };
+    for (size_t i = 0; i < RM_COUNT(tensors); i++) {
+        char want[32];
+        snprintf(want, sizeof want, "\"%s\":\"%d\"", tensors[i].name, (int)tensors[i].slot + 1);
+        if (!strstr(text, want)) fail_msg("no %s in %s", want, text);
+    }
+    free(text);
+    rm_cudnn_plan_free(p);
     rm_cudnn_graph_free(g);
     rm_cudnn_device_free(dev);
 }
@@ -374,11 +442,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_come_back),
+        cmocka_unit_test(folders_are_made),
         cmocka_unit_test(bad_files_cost_one_warning),
         cmocka_unit_test(a_new_file_replaces_a_bad_one),
         cmocka_unit_test(a_place_that_cannot_be_written_is_no_failure),
         cmocka_unit_test(cut_and_changed_files_give_no_wrong_plan),
         cmocka_unit_test(the_chosen_plan_is_kept),
+        cmocka_unit_test(data_is_bound_by_slot),
+        cmocka_unit_test(a_plan_names_tensors_by_slot),
         cmocka_unit_test(a_failed_choice_is_passed_on),
         cmocka_unit_test(a_plan_for_another_gpu_is_chosen_anew),
         cmocka_unit_test(descriptions_round_trip),
