@@ -51,6 +51,8 @@ typedef struct bench_options {
     const char *allreduce_dtype;     /* fp32|bf16: on the wire */
     const char *splits;              /* "SPEC;SPEC" */
     bool    ghost; double ghost_bytes;
+    /* profile */
+    bool    sensitivity;
     /* comm */
     const char *sizes;               /* "MIN:MAX[:FACTOR]" or a list */
     const char *comm_op;             /* all-reduce|broadcast|all */

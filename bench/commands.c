@@ -10,6 +10,7 @@ const bench_command *const bench_commands[] = {
     &bench_cmd_train,
     &bench_cmd_eval,
     &bench_cmd_infer,
+    &bench_cmd_profile,
     &bench_cmd_layers,
     &bench_cmd_kernels,
     &bench_cmd_input,

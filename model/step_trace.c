@@ -33,7 +33,6 @@ static size_t events_of(rm_step_trace *t, const rm_engine *e)
 
 rm_status rm_step_trace_open(rm_step_trace *t, rm_engine *e)
 {
-    if (!wanted(t)) return RM_OK;
     RM_TRY(rm_trace_open(events_of(t, e), &t->trace));
     RM_TRY(rm_engine_set_trace(e, t->trace));
     t->on = true;

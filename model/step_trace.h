@@ -19,7 +19,7 @@ typedef struct rm_step_trace {
 
 /* Call before step number `step` of this process, in order. */
 rm_status rm_step_trace_before(rm_step_trace *t, rm_engine *e, uint64_t step) RM_CHECKED;
-/* Or without counting: every step from here on but those while it is paused. Once. */
+/* Or without counting: every step from here on but those while it is paused. Once; also without a path, for who only looks at the events. */
 rm_status rm_step_trace_open(rm_step_trace *t, rm_engine *e) RM_CHECKED;
 void      rm_step_trace_pause(rm_step_trace *t, rm_engine *e, bool paused);
 /* Where batches come from, from here on; forgotten before it is closed. */

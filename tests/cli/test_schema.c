@@ -279,6 +279,17 @@ static void scaling_of_ghosts(void **state)
     json_decref(out);
 }
 
+static void profile(void **state)
+{
+    json_t *out = checked("profile --device null --data synthetic --px 32 --batch 2 --steps 3 --warmup 1 --sensitivity", "profile", 1), *row = json_array_get(json_object_get(out, "results"), 0), *layer;
+    json_int_t sum = 0;
+    size_t i;
+    json_array_foreach(json_object_get(row, "layers"), i, layer) sum += json_integer_value(json_object_get(layer, "time_ns"));
+    assert_int_equal(sum, json_integer_value(json_object_get(row, "wall_ns")));
+    json_decref(out);
+    if (rm_comm_mpi.available() == RM_OK) json_decref(checked("profile --device null --gpus 2 --oversubscribe --data synthetic --px 32 --batch 2 --steps 1 --warmup 0 --split ddp", "profile", 1));
+}
+
 /* Traces of two ranks, and of one, which has no transfer and says why. */
 static void overlap(void **state)
 {
@@ -289,7 +300,7 @@ static void overlap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(layers_compared), cmocka_unit_test(train),
+        cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(profile), cmocka_unit_test(layers_compared), cmocka_unit_test(train),
         cmocka_unit_test(train_traced), cmocka_unit_test(scaling), cmocka_unit_test(scaling_traced), cmocka_unit_test(scaling_of_ghosts),
         cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep),
     };

@@ -1,0 +1,181 @@
+/* The one screen of bench profile. */
+#include "bench/profile.h"
+#include "bench/rows.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BAR = 40, LARGEST = 5 };
+
+static double step_of(const json_t *row) { return bench_row_real(json_object_get(row, "step_s"), "median"); }
+
+typedef struct { char text[32]; } cell;
+static cell cell_of(double v, int digits, const char *unit)
+{
+    cell c = { "-" };
+    if (isfinite(v)) snprintf(c.text, sizeof c.text, "%.*f%s", digits, v, unit);
+    return c;
+}
+
+/* ---- the head */
+static void print_head(const json_t *row)
+{
+    const json_t *step = json_object_get(row, "step_s"), *trace = json_object_get(row, "trace");
+    const double low = bench_row_real(trace, "low"), high = bench_row_real(trace, "high");
+    const long long ranks = bench_row_int(row, "ranks"), disturbed = bench_row_int(row, "disturbed_steps");
+    printf("%s (%s), %lld rank%s of %lld thread%s, %s, %lld px, batch %lld, %s input\n", bench_row_text(row, "device_name"), bench_row_text(row, "library"), ranks, ranks == 1 ? "" : "s", bench_row_int(row, "threads"),
+           bench_row_int(row, "threads") == 1 ? "" : "s", bench_row_text(row, "dtype"), bench_row_int(row, "px"), bench_row_int(row, "batch_per_device"), bench_row_text(row, "input"));
+    printf("%.1f images/s; step %.2f ms +- %.2f (MAD of %lld)", bench_row_real(row, "images_per_s"), 1e3 * step_of(row), 1e3 * bench_row_real(step, "mad"), bench_row_int(step, "samples"));
+    if (isfinite(bench_row_real(row, "mfu"))) printf("; %.1f %% of the GEMM peak", 100 * bench_row_real(row, "mfu"));
+    printf("\ntracing: %+.2f %% of the step (95 %%: %+.2f to %+.2f, %lld pairs)%s\n", 100 * (bench_row_real(trace, "ratio") - 1), 100 * (low - 1), 100 * (high - 1), bench_row_int(trace, "pairs"),
+           !json_is_true(json_object_get(trace, "perturbed")) ? "" : low <= 1 && high >= 1 ? "  PERTURBED, or too noisy to tell: the interval holds 0" :
+           "  PERTURBED: the figures below are not those of the untraced step");
+    if (disturbed) printf("NOISY: %lld of the steps were taken while other work used this device's cores\n", disturbed);
+}
+
+/* ---- the budget */
+static void print_budget(const json_t *row)
+{
+    static const struct { const char *key, *title; } terms[] = {
+        { "compute", "compute" }, { "exposed_comm", "exposed communication" }, { "exposed_copy", "exposed copies" },
+        { "input_stall", "input stall" }, { "host", "host" }, { "idle", "idle" },
+    };
+    const json_t *budget = json_object_get(row, "budget_s");
+    puts("\nwhere the step goes                 ms");
+    for (size_t i = 0; i < RM_COUNT(terms); i++) {
+        const double share = bench_row_real(budget, terms[i].key) / step_of(row);
+        const int bar = isfinite(share) ? (int)lround(share * BAR) : 0;
+        printf("  %-22s %13.3f %6.2f %%  %.*s\n", terms[i].title, 1e3 * bench_row_real(budget, terms[i].key), 100 * share, bar, "########################################");
+    }
+}
+
+/* ---- communication, ranks, input, machine: a line each */
+static void print_communication(const json_t *row)
+{
+    if (bench_row_int(row, "ranks") < 2) {
+        puts("overlap    one rank: nothing is communicated");
+        return;
+    }
+    printf("overlap    %s of %s ms of all-reduce under computing, %s ms exposed, %s blocking; cost %s ms (%s to %s), hidden by cost %s; split %s (%lld)\n",
+           cell_of(100 * bench_row_real(row, "overlap_geom"), 1, " %").text, cell_of(1e3 * bench_row_real(row, "comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "exposed_comm_s"), 1, "").text,
+           cell_of(1e3 * bench_row_real(row, "blocking_comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "comm_cost_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "comm_cost_s_low"), 1, "").text,
+           cell_of(1e3 * bench_row_real(row, "comm_cost_s_high"), 1, "").text, cell_of(100 * bench_row_real(row, "eta_eff"), 1, " %").text, bench_row_text(row, "split"), bench_row_int(row, "buckets"));
+}
+
+static void print_straggler(const json_t *row)
+{
+    const json_t *latest = NULL;
+    json_t *rank;
+    size_t k;
+    json_array_foreach(json_object_get(row, "stragglers"), k, rank)
+        if (!latest || bench_row_real(rank, "late_s") > bench_row_real(latest, "late_s")) latest = rank;
+    if (!latest || bench_row_int(row, "ranks") < 2) return;
+    printf("straggler  %s: rank %lld on %s, %s ms later than the others (%s to %s), last in %s of steps\n", json_is_true(json_object_get(latest, "straggler")) ? "yes" : "none; latest",
+           bench_row_int(latest, "rank"), bench_row_text(latest, "host"), cell_of(1e3 * bench_row_real(latest, "late_s"), 1, "").text, cell_of(1e3 * bench_row_real(latest, "late_s_low"), 1, "").text,
+           cell_of(1e3 * bench_row_real(latest, "late_s_high"), 1, "").text, cell_of(100 * bench_row_real(latest, "late_share"), 0, " %").text);
+}
+
+static void print_input(const json_t *row)
+{
+    const double alone = bench_row_real(row, "loader_images_per_s");
+    printf("input      stalls %.3f ms a step; ", 1e3 * bench_row_real(row, "input_stall_s"));
+    if (isfinite(alone)) printf("the loader alone gives %.0f images/s, %.1f times what training takes\n", alone, alone / bench_row_real(row, "images_per_s"));
+    else puts("synthetic: no files are read");
+}
+
+static void print_machine(const json_t *row)
+{
+    const json_t *c = json_object_get(row, "counters");
+    const double step = step_of(row), instructions = bench_row_real(c, "instructions");
+    printf("machine    %s cores busy a rank, run-queue delay %s, %s page faults a step, %.0f MB resident at most", cell_of(bench_row_real(c, "cpu_s") / step, 2, "").text,
+           cell_of(100 * bench_row_real(c, "run_delay_s") / step, 1, " %").text, cell_of(bench_row_real(c, "faults"), 0, "").text, 1e-6 * bench_row_real(row, "memory_high_bytes"));
+    if (isfinite(instructions)) printf("; %.2f instructions a cycle, %s last-level misses a step\n", instructions / bench_row_real(c, "cycles"), cell_of(bench_row_real(c, "cache_misses"), 0, "").text);
+    else printf("; %s\n", bench_row_text(c, "instructions_reason"));
+}
+
+/* ---- layers */
+static int by_time(const void *a, const void *b)
+{
+    const double x = bench_row_real(*(json_t *const *)a, "time_s"), y = bench_row_real(*(json_t *const *)b, "time_s");
+    return (x < y) - (x > y);
+}
+
+static void print_layers(const json_t *row)
+{
+    const json_t *all = json_object_get(row, "layers");
+    json_t **layer = malloc((json_array_size(all) + 1) * sizeof *layer), *one;
+    size_t n = 0, k;
+    json_array_foreach(all, k, one)
+        if (layer && bench_row_text(one, "op")[0]) layer[n++] = one;
+    if (layer) qsort(layer, n, sizeof *layer, by_time);
+    puts("\nlargest layers                              ms   share  bound ms  by         at bound  step then");
+    for (k = 0; layer && k < n && k < LARGEST; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s %s", bench_row_text(layer[k], "name"), bench_row_text(layer[k], "pass"));
+        printf("  %-34s %9.3f %6.2f %% %9s  %-9s %9s  %9s\n", name, 1e3 * bench_row_real(layer[k], "time_s"), 100 * bench_row_real(layer[k], "share"), cell_of(1e3 * bench_row_real(layer[k], "bound_s"), 3, "").text,
+               bench_row_text(layer[k], "bound_limit"), cell_of(100 * bench_row_real(layer[k], "bound_share"), 0, " %").text, cell_of(1e3 * bench_row_real(layer[k], "step_if_at_bound_s"), 1, "").text);
+    }
+    free(layer);
+    if (bench_row_text(row, "peaks_reason")[0]) printf("  no bounds: %s\n", bench_row_text(row, "peaks_reason"));
+}
+
+/* ---- changes and sensitivities */
+static cell slope_of(const json_t *o)
+{
+    cell c = { "not tested" };
+    if (isfinite(bench_row_real(o, "measured_slope")))
+        snprintf(c.text, sizeof c.text, "%.2f (%.2f to %.2f)", bench_row_real(o, "measured_slope"), bench_row_real(o, "slope_low"), bench_row_real(o, "slope_high"));
+    return c;
+}
+
+static void print_changes(const json_t *row)
+{
+    const json_t *all = json_object_get(row, "changes");
+    json_t *c;
+    size_t k;
+    puts("\nworth changing                                  saves at most    slope: predicted  measured by delay");
+    json_array_foreach(all, k, c) {
+        printf("%zu %-44.44s %8.1f ms %5.1f %%   %17s  %s\n", k + 1, bench_row_text(c, "what"), 1e3 * bench_row_real(c, "gain_s"), 100 * bench_row_real(c, "gain_share"), cell_of(bench_row_real(c, "predicted_slope"), 2, "").text,
+               slope_of(c).text);
+        printf("  %s\n", bench_row_text(c, "note"));
+    }
+    if (!json_array_size(all)) puts("  nothing that the measurement knows of");
+}
+
+static void print_sensitivity(const json_t *row)
+{
+    json_t *s;
+    size_t k;
+    if (!json_is_array(json_object_get(row, "sensitivity"))) return;
+    puts("\nsensitivity: the step's change by a known delay   ms   delay ms  predicted  measured (95 %)         error");
+    json_array_foreach(json_object_get(row, "sensitivity"), k, s) {
+        char name[64];
+        if (!strcmp(bench_row_text(s, "kind"), "input")) snprintf(name, sizeof name, "input: wait for a batch");
+        else snprintf(name, sizeof name, "%s %s", bench_row_text(s, "name"), bench_row_text(s, "pass"));
+        printf("  %-42s %9s  %9.2f  %9s  %-20s  %+6.2f\n", name, cell_of(1e3 * bench_row_real(s, "time_s"), 3, "").text, 1e3 * bench_row_real(s, "delay_s"), cell_of(bench_row_real(s, "predicted_slope"), 2, "").text,
+               slope_of(s).text, bench_row_real(s, "prediction_error"));
+    }
+}
+
+void bench_profile_print(const json_t *row)
+{
+    const char *file = bench_row_text(json_object_get(row, "trace"), "file");
+    print_head(row);
+    print_budget(row);
+    print_communication(row);
+    print_straggler(row);
+    print_input(row);
+    print_machine(row);
+    print_layers(row);
+    print_changes(row);
+    print_sensitivity(row);
+    if (file[0]) printf("\ntrace: %s (Perfetto, or bench overlap)\n", file);
+}
+
+void bench_profile_print_plan(const bench_options *o, int32_t ranks)
+{
+    const int32_t pairs = o->steps ? o->steps : BENCH_PROFILE_STEPS, warmup = o->warmup >= 0 ? o->warmup : BENCH_PROFILE_WARMUP;
+    printf("%d rank%s; %d pairs of a traced and an untraced step after %d warm-up pairs; the machine's peaks; %s%d rounds of delays %s\n", ranks, ranks == 1 ? "" : "s", pairs, warmup,
+           ranks > 1 ? "as many rounds of twins without all-reduce; " : "", pairs, o->sensitivity ? "in the largest layers, the buckets and the input" : "where the three best changes are");
+}
