@@ -56,8 +56,6 @@ static void set_all(json_t *row, const bench_options *o, const json_t *got, cons
 {
     static const char *const copied[] = { "device", "device_name", "library", "dtype", "px", "batch_per_device", "classes", "threads", "comm_library", "split", "wire", "buckets", "input", "budget_s", "wall_ns",
                                           "layers", "bound_s_reason", "mfu", "mfu_reason", "peaks", "peaks_reason", "roof", "stragglers", "loader_images_per_s", "loader_images_per_s_reason", "changes", "sensitivity", "sensitivity_reason", "timeline" };
-    char line[1024];
-    bench_reproduce(&bench_cmd_profile, o, line, sizeof line);
     json_object_set_new(row, "origin", json_string("measured"));
     json_object_set_new(row, "ranks", json_integer(plain->ranks));
     for (size_t i = 0; i < RM_COUNT(copied); i++)
@@ -65,7 +63,7 @@ static void set_all(json_t *row, const bench_options *o, const json_t *got, cons
     set_throughput(row, got, plain);
     set_trace(row, got, traced, plain);
     set_communication(row, got);
-    json_object_set_new(row, "reproduce", json_string(line));
+    json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_profile, o));
 }
 
 json_t *bench_profile_row(const bench_options *o, const json_t *got)
