@@ -49,22 +49,25 @@ static rm_status note_identity(rm_cudnn_device *dev, const char *where, json_t *
     return RM_OK;
 }
 
+static rm_status give(rm_cudnn_device *dev, const char *path, const char *text)
+{
+    char words[1024];
+    RM_TRY(rm_cudnn_create(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dev->d));
+    cudnnStatus_t st = cudnnBackendSetAttribute(dev->d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(text), text);
+    if (st == CUDNN_STATUS_SUCCESS) st = cudnnBackendFinalize(dev->d);
+    if (st == CUDNN_STATUS_SUCCESS) return RM_OK;
+    rm_cudnn_words(st, words, sizeof words);
+    return rm_fail(RM_E_FORMAT, "%s: cuDNN does not take this description of a GPU: %s", path, words);
+}
+
 static rm_status describe(rm_cudnn_device *dev, const char *path, json_t *j)
 {
-    cudnnStatus_t st;
     RM_TRY(note_identity(dev, path, j));
     char *text = json_dumps(j, JSON_COMPACT);
     if (!text) return rm_fail(RM_E_NOMEM, "cudnn: no memory for the description of a GPU");
-    rm_status ok = rm_cudnn_create(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dev->d);
-    if (ok == RM_OK) {
-        st = cudnnBackendSetAttribute(dev->d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(text), text);
-        if (st == CUDNN_STATUS_SUCCESS) st = cudnnBackendFinalize(dev->d);
-        char words[1024];
-        rm_cudnn_words(st, words, sizeof words);
-        if (st != CUDNN_STATUS_SUCCESS) ok = rm_fail(RM_E_FORMAT, "%s: cuDNN does not take this description of a GPU: %s", path, words);
-    }
+    rm_status st = give(dev, path, text);
     free(text);
-    return ok;
+    return st;
 }
 
 rm_status rm_cudnn_device_read(const char *path, rm_cudnn_device **out_device)

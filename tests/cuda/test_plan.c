@@ -328,11 +328,24 @@ static void graphs_without_a_plan_say_why(void **state)
     rm_cudnn_rules little = rm_cudnn_rules_for(&op, false), odd = little;
     little.workspace_bytes = 200 * 1000 * 1000; /* padded to 8 channels the stem needs none */
     odd.must = 1u << CUDNN_NUMERICAL_NOTE_FFT;
-    no_plan(dev, "conv_bwd_weights n=64 c=64 h=56 w=56 o=64 k=3 s=1 p=1 dtype=bf16 wdtype=f32", NULL, "no engine for this graph on NVIDIA H100");
     no_plan(dev, stem, &little, "for a workspace of more than 190 MiB");
     no_plan(dev, conv, &odd, "for their notes (must: fft;");
-    no_plan(dev, "conv_bwd_data n=8 c=64 h=1 w=1 o=64 k=1 dtype=bf16 to=f32", NULL, "no engine for this graph");
     rm_cudnn_device_free(dev);
+}
+
+/* Gradients of weights in f32 and of logits in f32, beside 16-bit data. */
+static void types_do_not_mix(void **state)
+{
+    for (int c = 0; c < COLUMNS; c++) {
+        char text[128];
+        const char *dtype = rm_dtype_name(columns[c].dtype);
+        rm_cudnn_device *dev = gpu(columns[c].gpu);
+        snprintf(text, sizeof text, "conv_bwd_weights n=64 c=64 h=56 w=56 o=64 k=3 s=1 p=1 dtype=%s wdtype=f32", dtype);
+        no_plan(dev, text, NULL, "no engine for this graph on NVIDIA");
+        snprintf(text, sizeof text, "conv_bwd_data n=64 c=2048 h=1 w=1 o=1000 k=1 dtype=%s to=f32", dtype);
+        no_plan(dev, text, NULL, "no engine for this graph on NVIDIA");
+        rm_cudnn_device_free(dev);
+    }
 }
 
 static void results_that_must_repeat_cost_the_first_engine(void **state)
@@ -380,6 +393,7 @@ int main(void)
         cmocka_unit_test(wrong_graphs_are_refused),
         cmocka_unit_test(shapes_that_do_not_match_are_refused),
         cmocka_unit_test(graphs_without_a_plan_say_why),
+        cmocka_unit_test(types_do_not_mix),
         cmocka_unit_test(results_that_must_repeat_cost_the_first_engine),
         cmocka_unit_test(other_networks_are_planned_too),
         cmocka_unit_test(every_graph_of_the_network_is_planned),
