@@ -115,12 +115,11 @@ static json_t *devices_json(const bench_options *o)
 
 static json_t *comms_json(void)
 {
-    static const rm_comm_ops *const comms[] = { &rm_comm_self, &rm_comm_mpi };
     json_t *list = json_array();
-    for (size_t i = 0; i < RM_COUNT(comms); i++) {
-        const rm_status status = comms[i]->available();
-        json_t *part = part_json(comms[i]->name, comms[i]->summary, status);
-        set_text(part, "library", status == RM_OK ? comms[i]->library() : "");
+    for (const rm_comm_ops *const *c = rm_comm_list(); *c; c++) {
+        const rm_status status = (*c)->available();
+        json_t *part = part_json((*c)->name, (*c)->summary, status);
+        set_text(part, "library", status == RM_OK ? (*c)->library() : "");
         json_array_append_new(list, part);
     }
     return list;
