@@ -103,36 +103,19 @@ static void recipe_of(const bench_options *o, rm_recipe *r)
 }
 
 /* ---- dump */
-typedef struct { rm_st_tensor *t; char (*name)[80]; uint32_t n; bool f64; } dump;
-
-static rm_status dump_add(dump *d, const char *name, int32_t n_dim, const int64_t *dim, const double *v, uint64_t count, double scale)
-{
-    size_t elem = d->f64 ? 8 : 4;
-    void *raw = malloc(count * elem);
-    if (!raw) return rm_fail(RM_E_NOMEM, "out of memory for the dump");
-    for (uint64_t i = 0; i < count; i++) {
-        if (d->f64) ((double *)raw)[i] = v[i] * scale;
-        else ((float *)raw)[i] = (float)(v[i] * scale);
-    }
-    snprintf(d->name[d->n], sizeof d->name[0], "%s", name);
-    rm_st_tensor *t = &d->t[d->n];
-    *t = (rm_st_tensor){ .name = d->name[d->n], .dtype = d->f64 ? "F64" : "F32", .n_dim = n_dim, .data = raw, .bytes = count * elem };
-    memcpy(t->dim, dim, (size_t)n_dim * sizeof *dim);
-    d->n++;
-    return RM_OK;
-}
+typedef struct { rm_st_pack p; bool f64; } dump;
 
 static rm_status dump_params(dump *d, rm_engine *e, double grad_scale, double *v)
 {
     static const struct { rm_arena arena; const char *prefix; } kinds[] = { { RM_ARENA_GRAD, "grad." }, { RM_ARENA_WEIGHT, "param." } };
     for (size_t k = 0; k < RM_COUNT(kinds); k++)
         for (int32_t i = 0; i < e->graph.n_param; i++) {
-            char name[80];
+            char name[RM_ST_NAME_MAX];
             int64_t dim[4];
             int32_t n_dim = rm_param_dims(&e->graph, i, dim);
             snprintf(name, sizeof name, "%s%s", kinds[k].prefix, e->graph.param[i].name);
             RM_TRY(rm_params_get(&e->params, kinds[k].arena, i, v));
-            RM_TRY(dump_add(d, name, n_dim, dim, v, e->graph.param[i].count, k == 0 ? grad_scale : 1));
+            RM_TRY(rm_st_pack_real(&d->p, name, d->f64, n_dim, dim, v, k == 0 ? grad_scale : 1));
         }
     return RM_OK;
 }
@@ -142,13 +125,13 @@ static rm_status dump_stats(dump *d, rm_engine *e)
     for (int32_t l = 0; l < e->graph.n_layer; l++) {
         if (e->graph.layer[l].kind != RM_K_BN) continue;
         double mean[2048], var[2048];
-        char name[80];
+        char name[RM_ST_NAME_MAX];
         int64_t c = e->graph.layer[l].out.c;
         RM_TRY(rm_params_get_stats(&e->params, l, mean, var));
         snprintf(name, sizeof name, "%s.running_mean", e->graph.layer[l].name);
-        RM_TRY(dump_add(d, name, 1, &c, mean, (uint64_t)c, 1));
+        RM_TRY(rm_st_pack_real(&d->p, name, d->f64, 1, &c, mean, 1));
         snprintf(name, sizeof name, "%s.running_var", e->graph.layer[l].name);
-        RM_TRY(dump_add(d, name, 1, &c, var, (uint64_t)c, 1));
+        RM_TRY(rm_st_pack_real(&d->p, name, d->f64, 1, &c, var, 1));
     }
     return RM_OK;
 }
@@ -158,20 +141,16 @@ static rm_status write_dump(const bench_options *o, const bench_session *s, rm_e
     uint64_t most = rm_graph_largest_param(&e->graph);
     uint32_t cap = (uint32_t)(2 * e->graph.n_param + 2 * e->graph.n_layer + 2);
     dump d = { .f64 = !strcmp(s->info.device, "ref") && o->dtype && !strcmp(o->dtype, "fp64") };
-    d.t = calloc(cap, sizeof *d.t);
-    d.name = calloc(cap, sizeof *d.name);
     double *v = malloc(most * sizeof *v);
-    rm_status st = d.t && d.name && v ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the dump");
+    rm_status st = v ? rm_st_pack_new(cap, &d.p) : rm_fail(RM_E_NOMEM, "out of memory for the dump");
     int64_t dim[2] = { e->graph.image.n, e->graph.classes };
     double scale = 1.0 / (o->loss_scale * o->accumulate);
-    if (st == RM_OK) st = dump_add(&d, "loss", 0, NULL, &loss, 1, 1);
-    if (st == RM_OK) st = dump_add(&d, "logits", 2, dim, logits, (uint64_t)(dim[0] * dim[1]), 1);
+    if (st == RM_OK) st = rm_st_pack_real(&d.p, "loss", d.f64, 0, NULL, &loss, 1);
+    if (st == RM_OK) st = rm_st_pack_real(&d.p, "logits", d.f64, 2, dim, logits, 1);
     if (st == RM_OK) st = dump_params(&d, e, scale, v);
     if (st == RM_OK) st = dump_stats(&d, e);
-    if (st == RM_OK) st = rm_st_write(o->dump, d.t, d.n, NULL, 0);
-    for (uint32_t i = 0; i < d.n; i++) free((void *)(uintptr_t)d.t[i].data);
-    free(d.t);
-    free(d.name);
+    if (st == RM_OK) st = rm_st_write(o->dump, d.p.t, d.p.n, NULL, 0);
+    rm_st_pack_free(&d.p);
     free(v);
     return st;
 }

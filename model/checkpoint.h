@@ -22,6 +22,16 @@ typedef struct rm_st_meta { const char *key, *value; } rm_st_meta;
  * RM_E_NOSPACE on a full disk; RM_E_ARG for names given twice, text that is not UTF-8, or a target that is no regular file. */
 rm_status rm_st_write(const char *path, const rm_st_tensor *tensor, uint32_t n, const rm_st_meta *meta, uint32_t n_meta) RM_CHECKED;
 
+/* Tensors to write whose values lie elsewhere, as doubles: copies of them, with their names. `room` tensors at most. Free also after an
+ * error; all zero is an empty one. */
+enum { RM_ST_NAME_MAX = 96 };
+typedef struct rm_st_pack { rm_st_tensor *t; char (*name)[RM_ST_NAME_MAX]; uint32_t n, room; } rm_st_pack;
+rm_status rm_st_pack_new(uint32_t room, rm_st_pack *out) RM_CHECKED;
+void      rm_st_pack_free(rm_st_pack *p);
+/* v (of n_dim dimensions; 0: one value) times scale, as F32 or, `wide`, F64. */
+rm_status rm_st_pack_real(rm_st_pack *p, const char *name, bool wide, int32_t n_dim, const int64_t *dim, const double *v, double scale) RM_CHECKED;
+rm_status rm_st_pack_i64(rm_st_pack *p, const char *name, int64_t value) RM_CHECKED; /* one value */
+
 typedef struct rm_st_file rm_st_file;     /* memory-mapped or read; owns all strings and data */
 rm_status rm_st_open(const char *path, rm_st_file **out_file) RM_CHECKED;
 /* Data of every tensor are aligned to its element, even where they lie askew in the file.

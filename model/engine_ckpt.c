@@ -5,49 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tensors with the memory behind them. */
-typedef struct { rm_st_tensor *t; char (*name)[RM_NAME_MAX + 32]; uint32_t n; } pack;
-
-static rm_status pack_new(uint32_t cap, pack *out)
-{
-    out->n = 0;
-    out->t = calloc(cap, sizeof *out->t);
-    out->name = calloc(cap, sizeof *out->name);
-    return out->t && out->name ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory writing a checkpoint");
-}
-
-static void pack_free(pack *p)
-{
-    for (uint32_t i = 0; i < p->n; i++) free((void *)(uintptr_t)p->t[i].data);
-    free(p->t);
-    free(p->name);
-}
-
-/* Adds `count` doubles as F32 with the given dims. */
-static rm_status pack_f32(pack *p, const char *name, int32_t n_dim, const int64_t *dim, const double *v, uint64_t count)
-{
-    float *f = malloc(count * sizeof *f);
-    if (!f) return rm_fail(RM_E_NOMEM, "out of memory writing a checkpoint");
-    for (uint64_t i = 0; i < count; i++) f[i] = (float)v[i];
-    rm_st_tensor *t = &p->t[p->n];
-    snprintf(p->name[p->n], sizeof p->name[0], "%s", name);
-    *t = (rm_st_tensor){ .name = p->name[p->n], .dtype = "F32", .n_dim = n_dim, .data = f, .bytes = count * sizeof *f };
-    memcpy(t->dim, dim, (size_t)n_dim * sizeof *dim);
-    p->n++;
-    return RM_OK;
-}
-
-static rm_status pack_i64(pack *p, const char *name, int64_t value)
-{
-    int64_t *v = malloc(sizeof *v);
-    if (!v) return rm_fail(RM_E_NOMEM, "out of memory writing a checkpoint");
-    *v = value;
-    snprintf(p->name[p->n], sizeof p->name[0], "%s", name);
-    p->t[p->n] = (rm_st_tensor){ .name = p->name[p->n], .dtype = "I64", .n_dim = 0, .data = v, .bytes = sizeof *v };
-    p->n++;
-    return RM_OK;
-}
-
 /* torchvision's dims: (O, I, KH, KW) for convolutions, (O, I) for fc, (C) for vectors. */
 int32_t rm_param_dims(const rm_graph *g, int32_t i, int64_t dim[4])
 {
@@ -60,36 +17,42 @@ int32_t rm_param_dims(const rm_graph *g, int32_t i, int64_t dim[4])
     return g->layer[q->layer].kind == RM_K_FC ? 2 : 4;
 }
 
-static rm_status pack_params(const rm_engine *e, rm_arena arena, const char *prefix, double *v, pack *p)
+/* torchvision's name of a weight; of its momentum with the prefix "optim." */
+static int32_t name_and_dims(const rm_graph *g, int32_t i, const char *prefix, char name[RM_ST_NAME_MAX], int64_t dim[4])
+{
+    snprintf(name, RM_ST_NAME_MAX, "%s%s%s", prefix, g->param[i].name, prefix[0] ? ".momentum" : "");
+    return rm_param_dims(g, i, dim);
+}
+
+static rm_status pack_params(const rm_engine *e, rm_arena arena, const char *prefix, double *v, rm_st_pack *p)
 {
     const rm_graph *g = &e->graph;
     for (int32_t i = 0; i < g->n_param; i++) {
-        char name[RM_NAME_MAX + 32];
+        char name[RM_ST_NAME_MAX];
         int64_t dim[4];
-        int32_t n_dim = rm_param_dims(g, i, dim);
-        snprintf(name, sizeof name, "%s%s%s", prefix, g->param[i].name, prefix[0] ? ".momentum" : "");
+        const int32_t n_dim = name_and_dims(g, i, prefix, name, dim);
         RM_TRY(rm_params_get(&e->params, arena, i, v));
-        RM_TRY(pack_f32(p, name, n_dim, dim, v, g->param[i].count));
+        RM_TRY(rm_st_pack_real(p, name, false, n_dim, dim, v, 1));
     }
     return RM_OK;
 }
 
-static rm_status pack_stats(const rm_engine *e, uint64_t step, pack *p)
+static rm_status pack_stats(const rm_engine *e, uint64_t step, rm_st_pack *p)
 {
     const rm_graph *g = &e->graph;
     for (int32_t l = 0; l < g->n_layer; l++) {
         if (g->layer[l].kind != RM_K_BN) continue;
         double mean[2048], var[2048];
         int64_t c = g->layer[l].out.c;
-        char name[RM_NAME_MAX + 32];
+        char name[RM_ST_NAME_MAX];
         RM_ASSERT(c <= 2048);
         RM_TRY(rm_params_get_stats(&e->params, l, mean, var));
         snprintf(name, sizeof name, "%s.running_mean", g->layer[l].name);
-        RM_TRY(pack_f32(p, name, 1, &c, mean, (uint64_t)c));
+        RM_TRY(rm_st_pack_real(p, name, false, 1, &c, mean, 1));
         snprintf(name, sizeof name, "%s.running_var", g->layer[l].name);
-        RM_TRY(pack_f32(p, name, 1, &c, var, (uint64_t)c));
+        RM_TRY(rm_st_pack_real(p, name, false, 1, &c, var, 1));
         snprintf(name, sizeof name, "%s.num_batches_tracked", g->layer[l].name);
-        RM_TRY(pack_i64(p, name, (int64_t)step));
+        RM_TRY(rm_st_pack_i64(p, name, (int64_t)step));
     }
     return RM_OK;
 }
@@ -97,7 +60,7 @@ static rm_status pack_stats(const rm_engine *e, uint64_t step, pack *p)
 rm_status rm_engine_save(rm_engine *e, const char *base, const rm_train_state *s)
 {
     const rm_graph *g = &e->graph;
-    pack model = { 0 }, state = { 0 };
+    rm_st_pack model = { 0 }, state = { 0 };
     rm_status st = RM_OK;
     double *v = malloc(rm_graph_largest_param(g) * sizeof *v);
     if (!v) return rm_fail(RM_E_NOMEM, "out of memory writing a checkpoint");
@@ -114,15 +77,15 @@ rm_status rm_engine_save(rm_engine *e, const char *base, const rm_train_state *s
         { "format", "pt" }, { "recipe", s->recipe }, { "step", text[0] }, { "seed", text[1] }, { "global_batch", text[2] },
         { "best_top1", text[3] }, { "trained_s", text[4] }, { "depth", depth }, { "variant", g->v15 ? "v1.5" : "v1" }, { "loss_scale", loss_scale },
     };
-    RM_TRY_GOTO(st, pack_new((uint32_t)(g->n_param + 3 * g->n_layer), &model), out);
-    RM_TRY_GOTO(st, pack_new((uint32_t)g->n_param, &state), out);
+    RM_TRY_GOTO(st, rm_st_pack_new((uint32_t)(g->n_param + 3 * g->n_layer), &model), out);
+    RM_TRY_GOTO(st, rm_st_pack_new((uint32_t)g->n_param, &state), out);
     RM_TRY_GOTO(st, pack_params(e, RM_ARENA_WEIGHT, "", v, &model), out);
     RM_TRY_GOTO(st, pack_stats(e, s->step, &model), out);
     RM_TRY_GOTO(st, pack_params(e, RM_ARENA_MOMENTUM, "optim.", v, &state), out);
     st = rm_ckpt_write(base, model.t, model.n, state.t, state.n, meta, RM_COUNT(meta));
 out:
-    pack_free(&model);
-    pack_free(&state);
+    rm_st_pack_free(&model);
+    rm_st_pack_free(&state);
     free(v);
     return st;
 }
@@ -149,10 +112,9 @@ static rm_status load_params(rm_engine *e, const rm_st_file *f, rm_arena arena, 
 {
     const rm_graph *g = &e->graph;
     for (int32_t i = 0; i < g->n_param; i++) {
-        char name[RM_NAME_MAX + 32];
+        char name[RM_ST_NAME_MAX];
         int64_t dim[4];
-        int32_t n_dim = rm_param_dims(g, i, dim);
-        snprintf(name, sizeof name, "%s%s%s", prefix, g->param[i].name, prefix[0] ? ".momentum" : "");
+        const int32_t n_dim = name_and_dims(g, i, prefix, name, dim);
         RM_TRY(read_tensor(f, name, n_dim, dim, v));
         RM_TRY(rm_params_set(&e->params, arena, i, v));
     }
@@ -165,7 +127,7 @@ static rm_status load_stats(rm_engine *e, const rm_st_file *f)
     for (int32_t l = 0; l < g->n_layer; l++) {
         if (g->layer[l].kind != RM_K_BN) continue;
         double mean[2048], var[2048];
-        char name[RM_NAME_MAX + 32];
+        char name[RM_ST_NAME_MAX];
         int64_t c = g->layer[l].out.c;
         snprintf(name, sizeof name, "%s.running_mean", g->layer[l].name);
         RM_TRY(read_tensor(f, name, 1, &c, mean));
