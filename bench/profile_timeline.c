@@ -37,6 +37,14 @@ static json_t *lane_of(builder *b, const rm_trace_item *item)
     return json_object_get(lane, "spans");
 }
 
+/* An all-reduce is told by what it carries; its name in the trace is for tools. */
+static json_t *text_of(const rm_trace_item *item)
+{
+    const rm_part_of *of = &item->event->of;
+    if (item->event->cat != RM_CAT_COMM || of->bucket < 0) return json_string(item->name);
+    return json_sprintf("all-reduce %d, gradients %d..%d", of->bucket + 1, of->first, of->last);
+}
+
 static void add_event(void *ctx, const rm_trace_item *item)
 {
     builder *b = ctx;
@@ -46,7 +54,7 @@ static void add_event(void *ctx, const rm_trace_item *item)
     if (!class || end <= b->begin || begin >= b->end || !e->dur_ns) return;
     if (begin < b->begin) begin = b->begin;
     if (end > b->end) end = b->end;
-    json_t *span = json_pack("[I, I, s, s]", (json_int_t)(begin - b->begin), (json_int_t)(end - begin), item->name, class);
+    json_t *span = json_pack("[I, I, o, s]", (json_int_t)(begin - b->begin), (json_int_t)(end - begin), text_of(item), class);
     b->failed |= json_array_append_new(lane_of(b, item), span) != 0;
 }
 

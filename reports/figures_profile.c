@@ -35,7 +35,7 @@ static void beside(rp_plot *f, named *p, size_t n, size_t most, int height)
     const double apart = 17.0 / (height - ABOVE - BELOW);
     double at = 1 - (KEY_ROW * (double)f->blocks + 10) / (height - ABOVE - BELOW) + apart; /* every block has its title */
     rp_say(f,
-           "set lmargin at screen 0.105\nset rmargin at screen 0.685\nset tmargin at screen %g\nset bmargin at screen %g\n"
+           "set lmargin at screen 0.12\nset rmargin at screen 0.685\nset tmargin at screen %g\nset bmargin at screen %g\n"
            "set key at screen 0.69, screen %g left top vertical maxcols 1 reverse Left samplen 2 font ',12'\n",
            1 - (double)ABOVE / height, (double)BELOW / height, 1 - (double)ABOVE / height);
     qsort(p, n, sizeof *p, heavier_first);
@@ -182,7 +182,7 @@ rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result
         for (size_t i = 0; i < n; i++) p[i].height = height_of(&e, p[i].y);
         rp_say(&f,
                "set logscale xy 10\nset mxtics 10\nset mytics 10\nset format '%%g'\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
-               "set xlabel 'arithmetic intensity (FLOP/byte)'\nset ylabel 'rate (GFLOP/s)'\n",
+               "set xlabel 'arithmetic intensity (FLOP/byte)'\nset ylabel 'rate (GFLOP/s)' offset 1.5\n",
                e.low_x, e.high_x, e.low_y, e.high_y);
         levels(&f, r->row, top, &e);
         flops(&f, r, top, &e);
@@ -198,7 +198,7 @@ rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result
 
 static const struct {
     const char *kind, *title, *colour;
-} delayed[] = { { "layer", "layers", RP_BLUE }, { "bucket", "buckets", RP_PURPLE }, { "input", "input", RP_GREEN } };
+} delayed[] = { { "op", "ops", RP_BLUE }, { "bucket", "buckets", RP_PURPLE }, { "input", "input", RP_GREEN } };
 
 static bool slopes(const json_t *v, double *out_x, double *out_y)
 {

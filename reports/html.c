@@ -82,7 +82,7 @@ static const char *cell_open(bool number, const char *text)
 {
     if (number) return "<td class=\"n\">";
     size_t n = strlen(text);
-    return n <= 30 ? "<td class=\"s\">" : n > 50 ? "<td class=\"w\">" : "<td>";
+    return n <= 30 ? "<td class=\"s\">" : n > 40 ? "<td class=\"w\">" : "<td>";
 }
 
 static void table(rm_strbuf *out, const rp_block *b)

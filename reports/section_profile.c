@@ -54,8 +54,8 @@ static void lead(rp_doc *d, const rp_result *r, bool alone)
     rm_str_addf(&s, "%s images/s, %s ms a step (%s): ", rp_num(rp_real(r->row, "images_per_s"), 4).text, rp_num(1e3 * step_of(r), 4).text, rp_origin(r));
     for (size_t i = 0, said = 0; i < RM_COUNT(part); i++) {
         double share = share_of(r, part[i].term);
-        if (isnan(share) || (share == 0 && i)) continue;
-        rm_str_addf(&s, "%s%s %% %s", said++ ? ", " : "", rp_num(share, 2).text, part[i].words);
+        if (isnan(share) || (share < 0.05 && i)) continue;
+        rm_str_addf(&s, "%s%.1f %% %s", said++ ? ", " : "", share, part[i].words);
     }
     rm_str_add(&s, ".");
     if (what)
@@ -78,16 +78,17 @@ static double counted(const rp_result *r, const char *name)
 static void reservations(rp_doc *d, const rp_result *r)
 {
     double ratio = rp_real(r->row, "trace.ratio"), low = rp_real(r->row, "trace.low"), high = rp_real(r->row, "trace.high");
-    double disturbed = counted(r, "disturbed_steps"), steps = counted(r, "steps");
+    double disturbed = counted(r, "disturbed_steps"), steps = rp_real(r->row, "step_s.samples");
     const char *why = rp_reason(r->row, "trace.ratio"), *file = rp_string(r->row, "trace.file");
     if (!r->correct) rp_note(d, "This profile is wrong and not to be used.");
     if (isnan(ratio)) rp_note(d, "What tracing cost is not known%s%s.", why ? ": " : "", why ? why : "");
     else if (perturbed(r))
         rp_note(
             d,
-            "Perturbed: with the trace on, a step took %s times as long (95 %% interval %s to %s, %s pairs), beyond 2 %%. Step time and images/s are of untraced steps; "
+            "Perturbed: with the trace on, a step took %s times as long (95 %% interval %s to %s, %s pairs), beyond 2 %%%s. Step time and images/s are of untraced steps; "
             "what comes from the trace (layers, timeline, budget) is marked \"perturbed\".",
-            rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text);
+            rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text,
+            low <= 1 && high >= 1 ? "; or the machine is too noisy to tell, for the interval holds 1" : "");
     else
         rp_text(d, "Watching cost little: traced over untraced steps %s (95 %% interval %s to %s, %s pairs). Step time and images/s are of untraced steps.",
                 rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text);
@@ -103,7 +104,8 @@ static void tile(rp_doc *d, const rp_result *r, const char *label, double value,
     if (isnan(value)) return;
     rp_row(d, rp_style_of(r->origin, r->correct));
     rp_cell(d, "%s", label);
-    rp_cell(d, "%s %s", rp_num(value, digits).text, unit);
+    if (!strcmp(unit, "%")) rp_cell(d, "%.1f %%", value); /* a share below a tenth of a per cent is none */
+    else rp_cell(d, "%s %s", rp_num(value, digits).text, unit);
     rp_cell(d, "%s%s%s", rp_origin(r), *about ? ", " : "", about);
 }
 
