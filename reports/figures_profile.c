@@ -105,7 +105,7 @@ static size_t gather(const json_t *layers, named *out, extent *e)
         if (!on_roofline(layer, &p.x, &p.y)) continue;
         char text[28];
         rp_cut(text, sizeof text - 3, name ? name : "?");
-        snprintf(p.text, sizeof p.text, "%s %s, %s ms", text, rp_passes[rp_pass_of(layer)].title, rp_num(1e3 * p.weight, 3).text);
+        snprintf(p.text, sizeof p.text, "%s %s, %s ms", text, rp_passes[rp_pass_of(layer)].pass, rp_num(1e3 * p.weight, 3).text); /* short: titles would not fit beside the plot */
         reach(e, p.x, p.y);
         out[n++] = p;
     }
