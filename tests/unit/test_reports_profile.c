@@ -302,7 +302,7 @@ static void test_figures(void **state)
     } want[] = {
         { "profile-budget.svg", { "N = 1", "N = 2", "exposed comm.", "90.50 ms" } },
         { "profile-budget-3.svg", { "N = 8", "compute", "idle", "time in one step (ms)" } },
-        { "profile-roofline.svg", { "arithmetic intensity (FLOP/byte)", "memory: 9.00 GB/s", "gemm fp32: 96.0 GFLOP/s", "backward, weights, " } },
+        { "profile-roofline.svg", { "arithmetic intensity (FLOP/byte)", "memory: 9.00 GB/s", "gemm fp32: 96.0 GFLOP/s", "bwd_weights, " } },
         { "profile-sensitivity.svg", { "predicted slope", "measured slope", "layer2.0.bn1 bwd", "as predicted" } },
         { "layers-roofline.svg", { "L3: 31.0 GB/s", "forward", "rate (GFLOP/s)", "fma fp32" } },
     };
