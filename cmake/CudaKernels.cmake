@@ -16,18 +16,21 @@ if(NOT RM_CUDA STREQUAL "OFF" AND CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTA
   list(APPEND gencode -gencode arch=compute_${last},code=compute_${last})
   set(objects "")
   set(RM_CUDA_PTXAS_REPORTS "")
+  set(RM_CUDA_PTX "")
   foreach(source ${RM_CUDA_KERNELS})
     get_filename_component(name ${source} NAME_WE)
     set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
-    # ptxas writes what each kernel uses to stderr; cuda.ptxas reads it.
+    # ptxas writes what each kernel uses to stderr; cuda.ptxas reads it. What ptxas got is kept: cuda.ptx runs it.
     add_custom_command(OUTPUT ${object} ${object}.ptxas
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/cuda
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/cuda/kept
       COMMAND sh -c "\"$@\" 2> \"$0\" || { cat \"$0\"; exit 1; }" ${object}.ptxas
               ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++17 -O3 -lineinfo -I ${CMAKE_SOURCE_DIR} --Werror all-warnings -Xcompiler -Wall,-Wextra
-              ${gencode} -Xptxas -v -c ${source} -o ${object}
+              ${gencode} -Xptxas -v --keep --keep-dir ${CMAKE_BINARY_DIR}/cuda/kept -c ${source} -o ${object}
+      COMMAND find ${CMAKE_BINARY_DIR}/cuda/kept -name ${name}.* ! -name *.ptx -delete
       DEPENDS ${source} ${rm_cuda_headers} VERBATIM COMMENT "nvcc ${name}.cu")
     list(APPEND objects ${object})
     list(APPEND RM_CUDA_PTXAS_REPORTS ${object}.ptxas)
+    list(APPEND RM_CUDA_PTX ${CMAKE_BINARY_DIR}/cuda/kept/${name}.compute_ARCHITECTURE.ptx)
   endforeach()
   add_library(rm_cuda_kernels STATIC ${objects})
   set_target_properties(rm_cuda_kernels PROPERTIES LINKER_LANGUAGE C)

@@ -106,10 +106,9 @@ template <typename T, int VEC> KERNEL augment(image m, const uint8_t *x, const u
 #pragma unroll
         for (int k = 0; k < 3; k++) v[k] = fmaf((float)x[from * 3 + k], m.gain[k], m.shift[k]);
         for (int32_t c = 0; c < m.c; c += VEC) {
-            float out[VEC] = {};
+            float out[VEC];
 #pragma unroll
-            for (int k = 0; k < VEC; k++)
-                if (c + k < 3) out[k] = v[c + k];
+            for (int k = 0; k < VEC; k++) out[k] = c + k == 0 ? v[0] : c + k == 1 ? v[1] : c + k == 2 ? v[2] : 0.0f; /* v[c + k] would be in memory */
             store(y + i * m.c + c, out);
         }
     }

@@ -14,7 +14,7 @@ while IFS=: read -r room allowed; do
   [ -d "$room" ] || { echo "no such folder: $room"; failed=1; continue; }
   for other in base profiler kernels model reports bench tests; do
     case " $allowed $room " in *" $other "*) continue ;; esac
-    if grep -rnE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]$other/" "$room" --include='*.[ch]' --include='*.inc'; then
+    if grep -rnE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]$other/" "$room" --include='*.[ch]' --include='*.inc' --include='*.cu' --include='*.cuh'; then
       echo "^ $room may not include $other/"; failed=1
     fi
   done
@@ -35,7 +35,7 @@ omp\.h:^kernels/cpu/
 hwloc[^">]*:^(kernels|profiler|bench)/'
 while IFS= read -r row; do
   header=${row%%:*} where=${row#*:}
-  offenders=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]${header}[\">]" base profiler kernels model reports bench --include='*.[ch]' --include='*.inc' |
+  offenders=$(grep -rlE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[\"<]${header}[\">]" base profiler kernels model reports bench --include='*.[ch]' --include='*.inc' --include='*.cu' --include='*.cuh' |
     grep -vE "$where")
   if [ -n "$offenders" ]; then echo "$offenders"; echo "^ <$header> belongs to $where"; failed=1; fi
 done <<END

@@ -246,11 +246,15 @@ static void prepare(emu_dim grid, emu_dim block)
     emu_era_launch();
 }
 
-void emu_launch(const char *kernel, emu_dim grid, emu_dim block, size_t smem, void (*body)(const void *), const void *closure, size_t closure_bytes);
-void emu_launch(const char *kernel, emu_dim grid, emu_dim block, size_t smem, void (*body)(const void *), const void *closure, size_t closure_bytes)
+void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, const emu_params *params, void (*body)(const void *),
+                const void *closure, size_t closure_bytes);
+void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, const emu_params *params, void (*body)(const void *),
+                const void *closure, size_t closure_bytes)
 {
+    const emu_shape shape = { grid, block, smem };
     if (!launchable(grid, block, smem)) return;
     prepare(grid, block);
+    emu_record_before(address, &shape, params);
     run.body = body;
     run.closure = closure;
     run.closure_bytes = closure_bytes;
@@ -267,4 +271,5 @@ void emu_launch(const char *kernel, emu_dim grid, emu_dim block, size_t smem, vo
         run_block(kernel);
     }
     free(order);
+    emu_record_after();
 }

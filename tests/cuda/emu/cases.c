@@ -1,10 +1,10 @@
-/* Every kernel that is an op, against ref, on the emulator: cuda_cases [--type f32|bf16|f16] [--family NAME] [--quick] [--quiet] [--first]
+/* Every kernel that is an op, against ref, on the emulator: cuda_cases [--type f32|bf16|f16] [--family NAME] [--quick] [--quiet] [--first] [--record FOLDER]
  *
  * Each case runs under several orders of threads and blocks, and once with every operand moved off the 16-byte alignment. It fails
  * when a checker of the emulator finds anything, when a result is off by more than the op's tolerance (fp32: 1e-5 at most
  * of the norm), when two orders give different bits, or when more is read and written than kernels/cuda/kernels.h says.
- * A failing line begins "FAIL WHO | case | why". --quick leaves out the large shapes, --first ends with the first failure. Exit 1
- * when anything failed. */
+ * A failing line begins "FAIL WHO | case | why". --quick leaves out the large shapes, --first ends with the first failure,
+ * --record writes every launch to a file (emu_record()), under one order only. Exit 1 when anything failed. */
 #include "kernels/check.h"
 #include "tests/cuda/emu/device.h"
 #include "tests/cuda/emu/emu.h"
@@ -101,6 +101,7 @@ typedef struct options {
     int type;
     const char *family;
     bool quick, quiet, first;
+    const char *record;
 } options;
 typedef struct tally {
     int run, failed;
@@ -177,7 +178,7 @@ static void run_case(rm_device *d, const char *text, double passes, bool large, 
     if (st == RM_OK) st = rm_op_complete(&op);
     if (o->first && t->failed) return;
     emu_device_misalign(d, 0);
-    if (st == RM_OK) st = every_order(d, &op, passes, large || o->quick ? 3 : RM_COUNT(orders), &v);
+    if (st == RM_OK) st = every_order(d, &op, passes, o->record ? 1 : large || o->quick ? 3 : RM_COUNT(orders), &v);
     emu_device_misalign(d, 8);
     if (st == RM_OK && !v.who[0] && !large) st = every_order(d, &op, passes, 1, &v);
     if (st != RM_OK) blame(&v, "error", rm_last_error());
@@ -218,6 +219,7 @@ static bool parse(int argc, char **argv, options *o)
         if (!strcmp(argv[i], "--quick")) o->quick = true;
         else if (!strcmp(argv[i], "--quiet")) o->quiet = true;
         else if (!strcmp(argv[i], "--first")) o->first = true;
+        else if (!strcmp(argv[i], "--record") && i + 1 < argc) o->record = argv[++i];
         else if (!strcmp(argv[i], "--family") && i + 1 < argc) o->family = argv[++i];
         else if (!strcmp(argv[i], "--type") && i + 1 < argc && rm_dtype_parse(argv[i + 1], &type) == RM_OK) {
             o->type = (int)type;
@@ -233,9 +235,10 @@ int main(int argc, char **argv)
     tally t = { 0, 0 };
     rm_device *d;
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "usage: %s [--type f32|bf16|f16] [--family NAME] [--quick] [--quiet] [--first]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--type f32|bf16|f16] [--family NAME] [--quick] [--quiet] [--first] [--record FOLDER]\n", argv[0]);
         return 2;
     }
+    if (o.record) emu_record(o.record);
     if (rm_device_open_ops(&emu_device, NULL, &d) != RM_OK) {
         fprintf(stderr, "%s\n", rm_last_error());
         return 2;

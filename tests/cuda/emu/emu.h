@@ -47,6 +47,8 @@ typedef struct emu_traffic { uint64_t read_bytes, written_bytes; } emu_traffic;
 emu_traffic emu_traffic_of(const void *p);
 void        emu_traffic_clear(void);
 
-/* What the runtime stands on; for the parts of the emulator itself. */
+/* From now on every launch is written to a file of its own in `folder`, with all device memory before and after it, for ptx.py
+ * to do it again with what nvcc made of the kernel. NULL: no more. The folder must exist and be empty. */
+void     emu_record(const char *folder);
 uint64_t emu_launches(void);
 #endif

@@ -28,4 +28,12 @@ bool  emu_mem_known(const void *p, size_t bytes, bool set); /* set: now initiali
 void  emu_shared_reset(size_t dyn_bytes);        /* at the start of a block */
 size_t emu_shared_used(void);
 enum { EMU_SHARED_MAX = 48 << 10 };              /* what a launch may use without asking for more */
+
+/* ---- record.c: launches written to files, see emu_record() */
+typedef struct emu_shape { emu_dim grid, block; size_t smem; } emu_shape;
+typedef struct emu_params { uint32_t bytes, pointers; unsigned char data[512]; struct { uint32_t at; char to; } pointer[16]; } emu_params; /* shim.h */
+void emu_record_before(const void *kernel, const emu_shape *shape, const emu_params *params);
+void emu_record_after(void);
+/* Calls see() for each live allocation, in order of address. */
+void emu_mem_each(void (*see)(void *state, const void *p, size_t bytes), void *state);
 #endif

@@ -45,63 +45,85 @@ static int fresh(void **state)
 /* Small numbers that are exact in every type. */
 static float pattern(int i) { return (float)(i * 37 % 17 - 8) / 4; }
 
+static const size_t type_bytes[RM_CUDA_TYPES] = { 4, 2, 2 };
+
+/* fp32 values, exact in `type`, as a buffer of that type. */
+static void *device_of_type(rm_cuda_type type, const float *values, int32_t count)
+{
+    const rm_cuda_tensor from = { RM_CUDA_F32, RM_CUDA_NHWC, count }, to = { type, RM_CUDA_NHWC, count };
+    void *x = device_of(values, (size_t)count * 4), *y = device_of(NULL, (size_t)count * type_bytes[type]);
+    ok(rm_cuda_reorder(1, 1, from, x, to, y, NULL));
+    cudaFree(x);
+    return y;
+}
+
 static void bias_and_its_gradient(void **state)
 {
-    enum { ROWS = 37, C = 10 };
-    float x[ROWS * C], bias[C], y[ROWS * C], got[C];
-    for (int i = 0; i < ROWS * C; i++) x[i] = pattern(i);
-    for (int c = 0; c < C; c++) bias[c] = (float)c;
-    void *dx = device_of(x, sizeof x), *db = device_of(bias, sizeof bias), *dg = device_of(NULL, sizeof got);
-    ok(rm_cuda_bias_gradient(RM_CUDA_F32, ROWS, C, dx, dg, NULL));
-    ok(rm_cuda_bias_add(RM_CUDA_F32, ROWS, C, dx, db, dx, NULL));
-    to_host(y, dx, sizeof y);
-    to_host(got, dg, sizeof got);
-    for (int i = 0; i < ROWS * C; i++) assert_true(y[i] == x[i] + bias[i % C]);
-    for (int c = 0; c < C; c++) {
-        float sum = 0;
-        for (int r = 0; r < ROWS; r++) sum += x[r * C + c];
-        assert_true(got[c] == sum);
+    enum { ROWS = 37, MOST = 16 };
+    for (int k = 0; k < 2 * RM_CUDA_TYPES; k++) {
+        const rm_cuda_type type = (rm_cuda_type)(k / 2);
+        const int C = k % 2 ? MOST : 10;
+        float x[ROWS * MOST], bias[MOST], y[ROWS * MOST], got[MOST];
+        for (int i = 0; i < ROWS * C; i++) x[i] = pattern(i);
+        for (int c = 0; c < C; c++) bias[c] = (float)c;
+        void *dx = device_of_type(type, x, ROWS * C), *db = device_of(bias, sizeof bias), *dg = device_of(bias, sizeof got);
+        void *dy = type == RM_CUDA_F32 ? dx : device_of(NULL, sizeof y); /* in place where that is allowed */
+        ok(rm_cuda_bias_gradient(type, ROWS, C, dx, dg, NULL));
+        ok(rm_cuda_bias_add(type, ROWS, C, dx, db, dy, NULL));
+        to_host(y, dy, (size_t)(ROWS * C) * 4);
+        to_host(got, dg, sizeof got);
+        for (int i = 0; i < ROWS * C; i++) assert_true(y[i] == x[i] + bias[i % C]);
+        for (int c = 0; c < C; c++) {
+            float sum = 0;
+            for (int r = 0; r < ROWS; r++) sum += x[r * C + c];
+            assert_true(got[c] == sum);
+        }
+        if (dy != dx) cudaFree(dy);
+        cudaFree(dx), cudaFree(db), cudaFree(dg);
     }
-    cudaFree(dx), cudaFree(db), cudaFree(dg);
 }
 
 static void fills(void **state)
 {
-    static const size_t bytes[RM_CUDA_TYPES] = { 4, 2, 2 };
     static const uint32_t one_and_a_half[RM_CUDA_TYPES] = { 0x3fc00000, 0x3fc0, 0x3e00 };
     for (int t = 0; t < RM_CUDA_TYPES; t++) {
         unsigned char got[4 * 301];
-        void *p = device_of(NULL, 301 * bytes[t]);
+        void *p = device_of(NULL, 301 * type_bytes[t]);
         ok(rm_cuda_fill((rm_cuda_type)t, 301, 1.5f, p, NULL));
-        to_host(got, p, 301 * bytes[t]);
-        for (size_t i = 0; i < 301; i++) assert_memory_equal(got + i * bytes[t], &one_and_a_half[t], bytes[t]);
+        to_host(got, p, 301 * type_bytes[t]);
+        for (size_t i = 0; i < 301; i++) assert_memory_equal(got + i * type_bytes[t], &one_and_a_half[t], type_bytes[t]);
         cudaFree(p);
     }
 }
 
-/* 3 channels to 8 with zeros, from either layout, and back. */
+/* 3 channels to 8 with zeros, from either layout, and back, between any two types. */
 static void pads_and_crops(void **state)
 {
-    enum { N = 2, HW = 35, C = 3, PAD = 8 };
-    float x[N * C * HW], padded[N * HW * PAD], back[N * C * HW];
-    for (int i = 0; i < N * C * HW; i++) x[i] = pattern(i) + 3;
-    const rm_cuda_tensor plain = { RM_CUDA_F32, RM_CUDA_NCHW, C }, rows = { RM_CUDA_F32, RM_CUDA_NHWC, C }, wide = { RM_CUDA_F32, RM_CUDA_NHWC, PAD };
-    void *dx = device_of(x, sizeof x), *dr = device_of(NULL, sizeof x), *dp = device_of(NULL, sizeof padded), *dq = device_of(NULL, sizeof padded);
-    ok(rm_cuda_reorder(N, HW, plain, dx, wide, dp, NULL));
-    ok(rm_cuda_reorder(N, HW, wide, dp, rows, dr, NULL));
-    ok(rm_cuda_reorder(N, HW, rows, dr, wide, dq, NULL));
-    for (int round = 0; round < 2; round++) {
-        to_host(padded, round ? dq : dp, sizeof padded);
-        for (int i = 0; i < N * HW * PAD; i++) {
-            int n = i / PAD / HW, p = i / PAD % HW, c = i % PAD;
-            assert_true(padded[i] == (c < C ? x[(n * C + c) * HW + p] : 0));
+    enum { N = 2, HW = 35, C = 3, PAD = 8, SMALL = N * C * HW, LARGE = N * HW * PAD };
+    float x[SMALL], padded[LARGE], back[SMALL];
+    for (int i = 0; i < SMALL; i++) x[i] = pattern(i) + 3;
+    for (int k = 0; k < RM_CUDA_TYPES * RM_CUDA_TYPES; k++) {
+        const rm_cuda_type a = (rm_cuda_type)(k / RM_CUDA_TYPES), b = (rm_cuda_type)(k % RM_CUDA_TYPES);
+        const rm_cuda_tensor plain = { a, RM_CUDA_NCHW, C }, rows = { a, RM_CUDA_NHWC, C }, wide = { b, RM_CUDA_NHWC, PAD };
+        const rm_cuda_tensor wide32 = { RM_CUDA_F32, RM_CUDA_NHWC, PAD }, plain32 = { RM_CUDA_F32, RM_CUDA_NCHW, C };
+        void *px = device_of_type(a, x, SMALL), *pr = device_of(NULL, SMALL * type_bytes[a]), *p32 = device_of(NULL, sizeof padded);
+        void *pp = device_of(NULL, LARGE * type_bytes[b]), *pq = device_of(NULL, LARGE * type_bytes[b]);
+        ok(rm_cuda_reorder(N, HW, plain, px, wide, pp, NULL));
+        ok(rm_cuda_reorder(N, HW, wide, pp, rows, pr, NULL));
+        ok(rm_cuda_reorder(N, HW, rows, pr, wide, pq, NULL));
+        for (int round = 0; round < 2; round++) {
+            ok(rm_cuda_reorder(N, HW, wide, round ? pq : pp, wide32, p32, NULL));
+            to_host(padded, p32, sizeof padded);
+            for (int i = 0; i < LARGE; i++) {
+                int n = i / PAD / HW, p = i / PAD % HW, c = i % PAD;
+                assert_true(padded[i] == (c < C ? x[(n * C + c) * HW + p] : 0));
+            }
         }
+        ok(rm_cuda_reorder(N, HW, wide, pq, plain32, p32, NULL));
+        to_host(back, p32, sizeof back);
+        assert_memory_equal(back, x, sizeof x);
+        cudaFree(px), cudaFree(pr), cudaFree(p32), cudaFree(pp), cudaFree(pq);
     }
-    memset(back, 0, sizeof back);
-    ok(rm_cuda_reorder(N, HW, wide, dq, plain, dx, NULL));
-    to_host(back, dx, sizeof back);
-    assert_memory_equal(back, x, sizeof x);
-    cudaFree(dx), cudaFree(dr), cudaFree(dp), cudaFree(dq);
 }
 
 /* Halfway goes to the even neighbour, in both directions and types; bits of 1 + k/2^n. */
@@ -258,6 +280,27 @@ static void touches_spans_only_and_takes_bf16_gradients(void **state)
     arena_free(&a);
 }
 
+/* The same gradients, exact in every type, give the same bits. */
+static void the_type_of_gradients_does_not_matter(void **state)
+{
+    static float w[ARENA], dw[ARENA], want[ARENA], got[ARENA];
+    for (int i = 0; i < ARENA; i++) {
+        w[i] = pattern(i + 5);
+        dw[i] = pattern(i);
+    }
+    for (int k = 0; k < 2 * RM_CUDA_TYPES; k++) {
+        const rm_cuda_type type = (rm_cuda_type)(k % RM_CUDA_TYPES);
+        arena a = arena_new(w, NULL, 4, type, k >= RM_CUDA_TYPES);
+        void *g = device_of_type(type, dw, ARENA);
+        ok(rm_cuda_optim_step(&a.o, a.w, g, a.v, a.hyper, a.flag, a.ws, NULL));
+        to_host(got, a.w, sizeof got);
+        if (type == RM_CUDA_F32) memcpy(want, got, sizeof want);
+        assert_memory_equal(got, want, sizeof want);
+        cudaFree(g);
+        arena_free(&a);
+    }
+}
+
 /* ---- batch normalisation */
 /* A mean of 1000 standard deviations: sums of squares would lose all digits of the variance in fp32. */
 static void a_large_mean_costs_no_digits(void **state)
@@ -362,8 +405,9 @@ static void refuses_nonsense(void **state)
     assert_int_equal(emu_launches(), before);
 }
 
-int main(void)
+int main(int argc, char **argv) /* --record FOLDER: for ptx.py */
 {
+    if (argc == 3 && !strcmp(argv[1], "--record")) emu_record(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(bias_and_its_gradient, fresh),
         cmocka_unit_test_setup(fills, fresh),
@@ -373,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup(a_bad_label_makes_nan_and_reads_nothing, fresh),
         cmocka_unit_test_setup(counts_what_is_not_finite, fresh),
         cmocka_unit_test_setup(touches_spans_only_and_takes_bf16_gradients, fresh),
+        cmocka_unit_test_setup(the_type_of_gradients_does_not_matter, fresh),
         cmocka_unit_test_setup(a_large_mean_costs_no_digits, fresh),
         cmocka_unit_test_setup(backward_in_place, fresh),
         cmocka_unit_test_setup(relu_keeps_nan_and_drops_the_sign_of_zero, fresh),

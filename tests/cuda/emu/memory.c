@@ -158,6 +158,12 @@ bool emu_mem_known(const void *ptr, size_t bytes, bool set)
     return true;
 }
 
+void emu_mem_each(void (*see)(void *state, const void *p, size_t bytes), void *state)
+{
+    for (int i = 0; i < heap.n; i++)
+        if (heap.list[i].live) see(state, (const void *)heap.list[i].lo, heap.list[i].bytes);
+}
+
 emu_traffic emu_traffic_of(const void *p)
 {
     allocation *a = allocation_near((uintptr_t)p);

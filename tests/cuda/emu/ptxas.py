@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds what ptxas says of every kernel to the budget: ptxas.py MAX_REGISTERS ARCHITECTURES REPORT...
 
-No spills, no more registers than MAX_REGISTERS, at most 48 KiB of static shared memory, and every kernel for each
+No spills and no other local memory, no more registers than MAX_REGISTERS, at most 48 KiB of static shared memory, and every kernel for each
 of the ARCHITECTURES (80,90,100). Prints the widest kernels; exit 1 names every offender.
 """
 import re
@@ -14,13 +14,13 @@ SHARED = re.compile(r'(\d+) bytes smem')
 
 
 def parse(text):
-    """Rows (kernel, architecture, registers, spilled bytes, shared bytes) of one report."""
+    """Rows (kernel, architecture, registers, bytes of local memory and spills, shared bytes) of one report."""
     rows, head, spilled = [], None, None
     for line in text.splitlines():
         if found := KERNEL.search(line):
             head, spilled = found.groups(), None
         elif found := SPILL.search(line):
-            spilled = int(found[2]) + int(found[3])
+            spilled = int(found[1]) + int(found[2]) + int(found[3])
         elif (found := USES.search(line)) and head:
             if spilled is None:
                 raise ValueError(f'no spill line for {head[0]}')
@@ -45,7 +45,7 @@ def main():
     for kernel, arch, registers, spilled, shared in rows:
         seen.setdefault(kernel, set()).add(arch)
         if spilled:
-            bad.append(f'{kernel} sm_{arch}: spills {spilled} bytes')
+            bad.append(f'{kernel} sm_{arch}: {spilled} bytes of local memory or spilled')
         if registers > budget:
             bad.append(f'{kernel} sm_{arch}: {registers} registers, budget {budget}')
         if shared > 48 << 10:
@@ -53,7 +53,7 @@ def main():
     bad += [f'{kernel}: not compiled for {sorted(architectures - archs)}' for kernel, archs in seen.items() if architectures - archs]
     for kernel, arch, registers, _, shared in sorted(rows, key=lambda row: -row[2])[:5]:
         print(f'{registers:4d} registers {shared:6d} bytes shared  sm_{arch}  {kernel}')
-    print(f'{len(rows)} kernels, no spills, at most {max(row[2] for row in rows)} registers' if rows and not bad else '\n'.join(bad))
+    print(f'{len(rows)} kernels, no spills, no local memory, at most {max(row[2] for row in rows)} registers' if rows and not bad else '\n'.join(bad))
     return 1 if bad or not rows else 0
 
 

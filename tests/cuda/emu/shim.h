@@ -19,9 +19,16 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 extern "C" {
 typedef struct emu_site { const char *file; int line; } emu_site;
-void     emu_launch(const char *kernel, uint3 grid, uint3 block, size_t smem, void (*body)(const void *), const void *closure, size_t closure_bytes);
+/* A launch's parameters as a GPU sees them, each at a multiple of its alignment; pointers with what they point to: f float,
+ * b bf16, h fp16, d double, i integers. */
+typedef struct emu_params { uint32_t bytes, pointers; unsigned char data[512]; struct { uint32_t at; char to; } pointer[16]; } emu_params;
+void     emu_launch(const char *name, const void *kernel, uint3 grid, uint3 block, size_t smem, const emu_params *params, void (*body)(const void *),
+                    const void *closure, size_t closure_bytes);
 void    *emu_shared_array(const void *key, size_t bytes, size_t align);
 void    *emu_dyn_shared(void);
 void     emu_barrier(emu_site at) __attribute__((noduplicate));
@@ -35,12 +42,30 @@ void     emu_write(void *p, size_t bytes, const void *in);
 void     emu_atomic(void *p, size_t bytes, bool is_float);
 }
 
-/* Arguments are evaluated by the host and copied, as a real launch does. */
+template <typename T> static constexpr char emu_code()
+{
+    return std::is_same<T, float>()           ? 'f'
+           : std::is_same<T, double>()        ? 'd'
+           : std::is_same<T, __nv_bfloat16>() ? 'b'
+           : std::is_same<T, __half>()        ? 'h'
+                                              : 'i';
+}
+template <typename P> static void emu_add(emu_params *out, P value)
+{
+    const uint32_t at = (out->bytes + alignof(P) - 1) / alignof(P) * alignof(P);
+    memcpy(out->data + at, &value, sizeof value);
+    out->bytes = at + sizeof value;
+    if (std::is_pointer<P>()) out->pointer[out->pointers++] = { at, emu_code<std::remove_cv_t<std::remove_pointer_t<P>>>() };
+}
+
+/* Arguments are evaluated by the host, brought to the kernel's types and copied, as a real launch does. */
 template <typename F> static void emu_call(const void *f) { (*static_cast<const F *>(f))(); }
-template <typename K, typename... A> static void emu_start(const char *name, K kernel, dim3 grid, dim3 block, size_t smem, A... args)
+template <typename... P, typename... A> static void emu_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem, A... args)
 {
     const auto body = [=] { kernel(args...); };
-    emu_launch(name, grid, block, smem, emu_call<decltype(body)>, &body, sizeof body);
+    emu_params params = {};
+    (emu_add<P>(&params, static_cast<P>(args)), ...);
+    emu_launch(name, reinterpret_cast<const void *>(kernel), grid, block, smem, &params, emu_call<decltype(body)>, &body, sizeof body);
 }
 #define LAUNCH(kernel, grid, block, smem, stream, ...) emu_start(#kernel, kernel, grid, block, smem, __VA_ARGS__)
 #define SHARED(T, name, n)                                                                                                                             \
