@@ -9,8 +9,8 @@
  * fp16 in memory, fp32 in registers; statistics, vectors, weights and momentum are fp32. Where c is a multiple of the 16-byte
  * vector (4 fp32, 8 bf16 or fp16) and every pointer is 16-byte aligned, memory is touched 16 bytes at a time; else
  * one element at a time, same results up to the order of sums.
- * Sums are taken in an order that depends on the shape alone (two stages, no float atomics): same inputs, same bits, on
- * every GPU. NaN goes through ReLU, as in the ref device.
+ * Sums are taken in an order that depends on the shape alone (two stages, no float atomics): same inputs, same bits in every
+ * run. NaN goes through ReLU, as in the ref device.
  * Passes: how often an activation of rows*c elements goes over the memory bus, read or written; tests/cuda counts them.
  * Buffers may not overlap unless it says so. `workspace` is scratch, 16-byte aligned, undefined before and after. */
 #ifndef RM_CUDA_KERNELS_H

@@ -50,5 +50,5 @@ void        emu_traffic_clear(void);
 /* From now on every launch is written to a file of its own in `folder`, with all device memory before and after it, for ptx.py
  * to do it again with what nvcc made of the kernel. NULL: no more. The folder must exist and be empty. */
 void     emu_record(const char *folder);
-uint64_t emu_launches(void);
+uint64_t emu_launches(void);           /* so far */
 #endif

@@ -252,9 +252,7 @@ static void judge_cells(cell *c, size_t bytes, bool is_shared, emu_how how, cons
         if (v == FINE) continue;
         if (v == UNKNOWN) emu_report(s.uninitialised, pc, "%s of %zu bytes that nobody wrote", verb[how], bytes);
         else if (v == AFTER_WRITE) emu_report(s.race, pc, "%s of %zu bytes, not in order with the write by thread %d", verb[how], bytes, was.writer);
-        else
-            emu_report(s.race, pc, "%s of %zu bytes, not in order with the read by %s %d", verb[how], bytes, was.reader == MANY ? "several of" : "thread",
-                       was.reader == MANY ? 2 : was.reader);
+        else emu_report(s.race, pc, "%s of %zu bytes, not in order with a read by another thread", verb[how], bytes);
         return;
     }
 }

@@ -639,4 +639,7 @@ def main():
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (Fault, OSError, struct.error, subprocess.CalledProcessError) as error:
+        sys.exit(f'ptx.py: {error}')

@@ -57,4 +57,7 @@ def main():
     return 1 if bad or not rows else 0
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except (OSError, ValueError) as error:
+    sys.exit(f'ptxas.py: {error}')
