@@ -90,9 +90,10 @@ expect 0 '^unlike: no_fuse not given against true$' "$bench" layers --compare 3 
 bad() { local pattern=$1; shift; expect 2 "$pattern" "$bench" layers --compare "$@"; [[ $("$bench" layers --compare "$@" 2>&1 >/dev/null | wc -l) == 1 ]] || fail "more than a line: $*"; }
 : >empty; echo '{"results": [' >cut; echo '[1]' >list; echo '{"results": [{"px": 1}]}' >other; printf 'SQLite format 3\0rest' >db; mkdir folder
 table 1 1 '' >none; table 1 1 '{"pass":"fwd","time_s":1}' >nameless; table 1 1 "$(one x fwd -1)" >negative; table 1 1 "$(one x fwd '"1"')" >text
+table 1 1 "$(one x fwd 1e308),$(one y fwd 1e308)" >endless; table 1 1 '{"name":"x","pass":"fwd","time_s":1,"time_s_median":-1e308}' >median
 table 1 1 7 >number; echo '{"results": [{"layers": {}}], "results": []}' >twice; echo '{"results": [{"layers": [{"name": "a\u0000b", "pass": "p", "time_s": 1}]}]}' >nul
 bad 'missing.json.*No such file' x.json missing.json
-for f in empty cut list other db folder none nameless negative text number twice nul; do bad "(^|[^a-z])$f[^a-z]" x.json $f; bad "(^|[^a-z])$f[^a-z]" $f x.json; done
+for f in empty cut list other db folder none nameless negative endless median text number twice nul; do bad "(^|[^a-z])$f[^a-z]" x.json $f; bad "(^|[^a-z])$f[^a-z]" $f x.json; done
 bad 'there is no run 99' 1 99; bad 'not the number of a run' 1 99999999999999999999; bad 'not the number of a run' 0 1
 "$bench" comm --device null --gpus 1 --sizes 8 --iterations 1 -q >/dev/null || fail "comm"
 bad 'run 6 has no table of layers' 1 6
