@@ -22,6 +22,6 @@ void      bench_profile_print_plan(const bench_options *o, int32_t ranks);
  * false: nothing can be delayed there, and `note` says why or what else has shown it. */
 typedef struct bench_change { char what[112]; double gain_s; bool tested; bench_probe probe; const char *note; } bench_change;
 /* The most profitable ones, best first. got: "layers", "budget_s", "communication" and "stragglers", as bench_profile_rank() gathers them. replay: a step of rank 0,
- * whose first ops are the layers. */
-int32_t   bench_changes_find(const json_t *got, const rm_replay *replay, bench_change out[BENCH_MOST_CHANGES]);
+ * whose first ops are the layers. step_s: the step, which is the most that can be gained: what was measured at another time may be more. */
+int32_t   bench_changes_find(const json_t *got, const rm_replay *replay, double step_s, bench_change out[BENCH_MOST_CHANGES]);
 #endif

@@ -89,7 +89,7 @@ static void offer_straggler(const json_t *stragglers, bench_change out[BENCH_MOS
     }
 }
 
-int32_t bench_changes_find(const json_t *got, const rm_replay *replay, bench_change out[BENCH_MOST_CHANGES])
+int32_t bench_changes_find(const json_t *got, const rm_replay *replay, double step_s, bench_change out[BENCH_MOST_CHANGES])
 {
     const json_t *budget = json_object_get(got, "budget_s"), *comm = json_object_get(got, "communication");
     const struct { const char *what; double gain_s; bool tested; bench_probe probe; const char *note; } rest[] = {
@@ -107,5 +107,6 @@ int32_t bench_changes_find(const json_t *got, const rm_replay *replay, bench_cha
     }
     offer_straggler(json_object_get(got, "stragglers"), out, &n);
     offer_ops(json_object_get(got, "layers"), replay, out, &n);
+    for (int32_t i = 0; i < n; i++) out[i].gain_s = fmin(out[i].gain_s, step_s);
     return n;
 }

@@ -32,6 +32,7 @@ typedef struct {
     rm_counters *counters;
     rm_perturbation cost;      /* of tracing */
     rm_replay   replay;        /* of the last traced step */
+    double      step_s;        /* rank 0: the median of untraced steps, each its slowest rank's */
     json_t     *got;           /* rank 0's result */
 } rank_run;
 
@@ -158,6 +159,7 @@ static void set_step(rank_run *r, const bench_steps *plain, const bench_steps *t
     json_object_set_new(r->got, "budget_s", budget_json(plain, traced));
     json_object_set_new(r->got, "stragglers", traced->ranks > 1 ? bench_stragglers_json(traced, json_object_get(r->got, "hosts")) : json_array());
 }
+    r->step_s = rm_median(plain->slowest, (size_t)plain->n);
 
 static rm_status gather_steps(rank_run *r)
 {
@@ -314,14 +316,13 @@ static rm_status sensitivities(rank_run *r)
     int32_t of[BENCH_MOST_CHANGES], n = 0;
     probes p = { .n = 0 };
     json_t *measured = NULL, *changes = json_array();
-    const double step_s = median_s(&r->plain);
-    const uint64_t delay_ns = bench_sensitivity_delay((uint64_t)(step_s * 1e9));
+    const uint64_t delay_ns = bench_sensitivity_delay((uint64_t)(r->step_s * 1e9));
     if (first(r)) {
-        n = bench_changes_find(r->got, &r->replay, change);
+        n = bench_changes_find(r->got, &r->replay, r->step_s, change);
         for (int32_t i = 0; i < n; i++) {
             change[i].probe.delay_ns = delay_ns;
             of[i] = change[i].tested ? add_probe(&p, change[i].probe) : -1;
-            json_array_append_new(changes, change_json(&change[i], step_s));
+            json_array_append_new(changes, change_json(&change[i], r->step_s));
         }
         if (r->o->sensitivity) add_asked_for(r, delay_ns, &p);
         json_object_set(r->got, "changes", changes);
