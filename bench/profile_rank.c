@@ -344,10 +344,13 @@ static rm_status timeline(rank_run *r)
     const rm_step *s = &r->traced.step[bench_layer_times_median(r->layers)];
     json_t *t;
     RM_TRY(bench_timeline_gather(r->s.comm, r->trace.trace, s->begin_ns, s->begin_ns + s->step_ns, &t));
+/* Of the step that rank 0's layers are of, on every rank: others' median may be another one. */
     return !t || json_object_set_new(r->got, "timeline", t) == 0 ? RM_OK : nomem();
 }
 
 /* Rank 0 tells what tracing cost, for every rank says so beside its file. A file that cannot be written costs the file and nothing else. */
+    RM_TRY(rm_comm_host_broadcast(r->s.comm, &at, sizeof at, 0));
+    const rm_step *s = &r->traced.step[at];
 static rm_status end_trace(rank_run *r)
 {
     char files[RM_TRACE_PATH];
