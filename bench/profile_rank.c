@@ -263,7 +263,8 @@ static int32_t add_probe(probes *p, bench_probe x)
     return p->n++;
 }
 
-static void add_largest_layers(const json_t *all, uint32_t ops, uint64_t delay_ns, probes *p)
+/* Rows after the first `ops` are of no op. */
+static void add_largest_layers(const json_t *all, size_t ops, uint64_t delay_ns, probes *p)
 {
     bool taken[4096] = { false };
     for (int k = 0; k < LARGEST_LAYERS; k++) {
@@ -284,7 +285,8 @@ static void add_largest_layers(const json_t *all, uint32_t ops, uint64_t delay_n
 static void add_asked_for(const rank_run *r, uint64_t delay_ns, probes *p)
 {
     const int32_t buckets = rm_comm_size(r->s.comm) > 1 ? (int32_t)r->e.buckets.n : 0, every = buckets > MOST_BUCKETS ? (buckets + MOST_BUCKETS - 1) / MOST_BUCKETS : 1;
-    add_largest_layers(json_object_get(r->got, "layers"), r->replay.n_op, delay_ns, p);
+    const rm_node *node;
+    add_largest_layers(json_object_get(r->got, "layers"), (size_t)rm_net_nodes(r->e.net, &node), delay_ns, p);
     for (int32_t i = buckets - 1; i >= 0; i -= every) add_probe(p, (bench_probe){ BENCH_PROBE_BUCKET, i, delay_ns });
     add_probe(p, (bench_probe){ BENCH_PROBE_INPUT, 0, delay_ns });
 }
