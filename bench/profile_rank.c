@@ -125,6 +125,9 @@ static rm_status pairs(rank_run *r)
     return st == RM_OK ? watch(r, true, false) : st; /* what follows times layers too */
 }
 
+/* Of this rank; a step takes that many. */
+static int32_t images_a_step(const rank_run *r) { return r->s.batch * (r->s.recipe.accumulate > 1 ? r->s.recipe.accumulate : 1); }
+
 static double median_s(const series *s)
 {
     double *v = malloc((size_t)s->n * sizeof *v), m;
@@ -198,7 +201,7 @@ static rm_status layers(rank_run *r)
     if (!table) return nomem();
     json_object_update(r->got, table);
     json_decref(table);
-    bench_mfu_set(r->got, &r->e, r->s.batch / median_s(&r->plain), st == RM_OK ? &peaks : NULL);
+    bench_mfu_set(r->got, &r->e, images_a_step(r) / median_s(&r->plain), st == RM_OK ? &peaks : NULL);
     if (st != RM_OK) {
         bench_set_null(r->got, "peaks", rm_last_error());
         return RM_OK;
@@ -379,7 +382,7 @@ static rm_status describe(rank_run *r)
         { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" }, { "input", r->s.data ? "real" : "synthetic" },
     };
     const struct { const char *key; int64_t value; } numbers[] = {
-        { "px", r->s.recipe.px }, { "batch_per_device", r->s.batch }, { "classes", r->s.classes }, { "threads", r->s.info.threads }, { "buckets", r->e.buckets.n },
+        { "px", r->s.recipe.px }, { "batch_per_device", r->s.batch }, { "images_per_device_step", images_a_step(r) }, { "classes", r->s.classes }, { "threads", r->s.info.threads }, { "buckets", r->e.buckets.n },
     };
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(r->got, texts[i].key, json_string(texts[i].text));
     for (size_t i = 0; i < RM_COUNT(numbers); i++) json_object_set_new(r->got, numbers[i].key, json_integer(numbers[i].value));

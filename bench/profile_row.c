@@ -29,7 +29,7 @@ static void set_trace(json_t *row, const json_t *got, const bench_steps *traced,
 
 static void set_throughput(json_t *row, const json_t *got, const bench_steps *plain)
 {
-    const double images = (double)bench_row_int(got, "batch_per_device") * plain->ranks;
+    const double images = (double)bench_row_int(got, "images_per_device_step") * plain->ranks;
     double all = 0;
     for (int32_t i = 0; i < plain->n; i++) all += plain->slowest[i];
     bench_set_number(row, "images_per_s", images * plain->n / all, "no step was measured");
