@@ -340,7 +340,7 @@ static rm_status sensitivities(rank_run *r)
     else if (st == RM_OK && first(r)) bench_set_null(r->got, "sensitivity", "asked for by --sensitivity");
     json_decref(measured);
     json_decref(changes);
-    return st;
+    return st == RM_OK ? stop_together(r) : st; /* fewer rounds than asked for are no profile */
 }
 
 /* ---- all */
