@@ -9,6 +9,8 @@ static rm_status count_ranks(const bench_options *o, int32_t *out)
     int32_t n = 1, list[BENCH_MAX_LIST] = { 1 };
     if (o->gpus[0]) RM_TRY(bench_parse_list(o->gpus, "--gpus", list, &n));
     if (n != 1) return rm_fail(RM_E_ARG, "--gpus %s: profile takes one number of devices; bench scaling takes several", o->gpus);
+    const int world = rm_world_from_env().size; /* where the ranks are the user's own */
+    if (world > 1 && o->gpus[0] && *list != world) return rm_fail(RM_E_ARG, "--gpus %s: the launcher started %d ranks; leave --gpus out", o->gpus, world);
     *out = list[0];
     return RM_OK;
 }

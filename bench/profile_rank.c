@@ -159,10 +159,10 @@ static json_t *budget_json(const bench_steps *plain, const bench_steps *traced)
 static void set_step(rank_run *r, const bench_steps *plain, const bench_steps *traced)
 {
     r->cost = rm_perturbation_paired(traced->slowest, plain->slowest, (size_t)plain->n);
+    r->step_s = rm_median(plain->slowest, (size_t)plain->n);
     json_object_set_new(r->got, "budget_s", budget_json(plain, traced));
     json_object_set_new(r->got, "stragglers", traced->ranks > 1 ? bench_stragglers_json(traced, json_object_get(r->got, "hosts")) : json_array());
 }
-    r->step_s = rm_median(plain->slowest, (size_t)plain->n);
 
 static rm_status gather_steps(rank_run *r)
 {
@@ -344,18 +344,18 @@ static rm_status sensitivities(rank_run *r)
 }
 
 /* ---- all */
+/* Of the step that rank 0's layers are of, on every rank: others' median may be another one. */
 static rm_status timeline(rank_run *r)
 {
-    const rm_step *s = &r->traced.step[bench_layer_times_median(r->layers)];
+    int32_t at = bench_layer_times_median(r->layers);
     json_t *t;
+    RM_TRY(rm_comm_host_broadcast(r->s.comm, &at, sizeof at, 0));
+    const rm_step *s = &r->traced.step[at];
     RM_TRY(bench_timeline_gather(r->s.comm, r->trace.trace, s->begin_ns, s->begin_ns + s->step_ns, &t));
-/* Of the step that rank 0's layers are of, on every rank: others' median may be another one. */
     return !t || json_object_set_new(r->got, "timeline", t) == 0 ? RM_OK : nomem();
 }
 
 /* Rank 0 tells what tracing cost, for every rank says so beside its file. A file that cannot be written costs the file and nothing else. */
-    RM_TRY(rm_comm_host_broadcast(r->s.comm, &at, sizeof at, 0));
-    const rm_step *s = &r->traced.step[at];
 static rm_status end_trace(rank_run *r)
 {
     char files[RM_TRACE_PATH];

@@ -5,6 +5,7 @@ mkdir tmp; export TMPDIR=$PWD/tmp
 null=("$bench" profile --device null --data synthetic --px 32 --batch 2)
 
 expect 2 'one number of devices' "${null[@]}" --gpus 1,2
+OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 expect 2 'the launcher started 2 ranks' "${null[@]}" --gpus 3
 expect 2 'split' "${null[@]}" --split 107,161
 expect 2 'no folder|missing|cannot' "$bench" profile --data nowhere --px 32 --batch 2
 [[ ! -e test.db ]] || fail "a refused profile left a store"
@@ -34,6 +35,37 @@ check two.json 'len(r[0]["timeline"]["ranks"]) == 2 and any("input worker" in l[
 check two.json 'r[0]["trace"]["file"] == "t.rank*.json.gz" and not r[0]["trace"]["cut"]'
 expect 0 'rank' "$bench" overlap t.rank0.json.gz t.rank1.json.gz
 grep -q 'sensitivity: ' two.txt || fail "no sensitivities on the screen"
+
+# the lanes of both ranks are of one step, which the traces number
+"$bench" profile --device null --gpus 2 --oversubscribe --data synthetic --px 16 --batch 2 --steps 30 --trace s.json --json lanes.json >/dev/null 2>lanes.err || fail "lanes: $(cat lanes.err)"
+python3 - <<'END' || fail "the ranks' lanes are not of one step"
+import json
+row = json.load(open("lanes.json"))["results"][0]
+def steps_of(rank):
+    """Steps of the rank's trace whose kernels last as long as the shown ones do."""
+    lanes = row["timeline"]["ranks"][rank]["lanes"]
+    shown = [s[1] for l in lanes if l["name"] == "compute" for s in l["spans"]]
+    step = {}
+    for e in json.load(open(f"s.rank{rank}.json"))["traceEvents"]:
+        if e.get("cat") == "kernel" and "bytes" not in e["args"] and round(e["dur"] * 1000): step.setdefault(e["args"]["step"], []).append(round(e["dur"] * 1000))
+    return {n for n, durs in step.items() if durs == shown}
+a, b = steps_of(0), steps_of(1)
+assert a and b and a & b, (a, b)
+END
+
+# an update in parts has more ops than the table has rows; micro-batches are images too
+"$bench" profile --device null --gpus 2 --oversubscribe --data synthetic --px 16 --batch 2 --split per-layer --update-on-arrival --steps 2 --sensitivity --json parts.json >/dev/null 2>parts.err || fail "update in parts: $(cat parts.err)"
+check parts.json 'sum(s["kind"] == "op" for s in r[0]["sensitivity"]) >= 4'
+"${null[@]}" --set accumulate=3 --steps 1 --json three.json >/dev/null 2>&1 || fail "accumulate"
+check three.json 'abs(r[0]["images_per_s"] * r[0]["step_s"]["median"] - 6) < 1e-6'
+
+# interrupted while it delays: nothing is stored (a delay takes 1 ms: 4000 rounds take long)
+export RINGMARK_STORE=$PWD/interrupted.db
+"${null[@]}" --steps 4000 --sensitivity --json interrupted.json >/dev/null 2>interrupted.err &
+pid=$!; sleep 5; kill -INT $pid; wait $pid; [[ $? == 130 ]] || fail "exit code of an interrupted profile"
+grep -q 'interrupted' interrupted.err || fail "an interruption is not said"
+[[ ! -e interrupted.json && ! -e interrupted.db ]] || fail "an interrupted profile left something"
+export RINGMARK_STORE=$PWD/test.db
 
 # a trace that cannot be written costs the trace alone
 "${null[@]}" --steps 2 --trace nowhere/t.json --json cut.json >/dev/null 2>cut.err; [[ $? == 7 ]] || fail "exit code of a trace that was not written"
