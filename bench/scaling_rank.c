@@ -389,6 +389,7 @@ static void describe(const rank_run *r, json_t *root)
     json_object_set_new(root, "ghost", json_boolean(r->acts));
     json_object_set_new(root, "counters_why", bench_counters_why(r->counters));
     json_object_set_new(root, "batch", json_integer(r->s.batch));
+    json_object_set_new(root, "micro_batches", json_integer(r->s.recipe.accumulate));
     json_object_set_new(root, "px", json_integer(r->s.recipe.px));
     json_object_set_new(root, "threads", m ? json_incref(json_object_get(m, "threads")) : json_integer(r->s.info.threads));
     json_object_set_new(root, "buckets", json_integer(r->acts ? r->ghost.ghost.buckets.n : r->e.buckets.n));

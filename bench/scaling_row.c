@@ -1,6 +1,7 @@
 /* What a scaling row's numbers are made of (docs/scaling.md). */
 #include "bench/commands.h"
 #include "bench/counters_row.h"
+#include "bench/rows.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
 #include "bench/twins.h"
@@ -35,6 +36,13 @@ static void throughput_interval(const bench_steps *t, int32_t images, double *lo
     *low = rm_quantile(x, DRAWS, 0.025);
     *high = rm_quantile(x, DRAWS, 0.975);
     free(x);
+}
+
+/* Of one rank. The loader alone takes a batch; sweeps begun before micro-batches were counted had one a step. */
+static int32_t images_a_step(const json_t *gathered, const char *mode)
+{
+    const int32_t batch = (int32_t)bench_row_int(gathered, "batch"), micro = (int32_t)json_integer_value(json_object_get(gathered, "micro_batches"));
+    return strcmp(mode, "data-only") && micro > 1 ? batch * micro : batch;
 }
 
 static json_t *mode_json(const json_t *mode, int32_t images)
@@ -155,11 +163,11 @@ static void set_baselines(json_t *row, const bench_options *o, int32_t n, double
 
 static void set_measured(json_t *row, const bench_options *o, int32_t n, const json_t *gathered, const json_t *base, const bench_steps *t, const bench_steps *one, const char *mode)
 {
-    int32_t images = n * (int32_t)json_integer_value(json_object_get(gathered, "batch"));
+    const int32_t images = n * images_a_step(gathered, mode);
     double x = throughput(t, images), low, high;
     throughput_interval(t, images, &low, &high);
     json_object_set_new(row, "input", json_string(mode));
-    json_object_set_new(row, "batch_per_device", json_integer(images / n));
+    json_object_set_new(row, "batch_per_device", json_integer(bench_row_int(gathered, "batch")));
     json_object_set_new(row, "images_per_s", bench_number(x));
     json_object_set_new(row, "images_per_s_low", bench_number(low));
     json_object_set_new(row, "images_per_s_high", bench_number(high));
@@ -199,10 +207,9 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
     if (st == RM_OK && base) st = bench_steps_read(json_object_get(json_object_get(base, "modes"), mode), &one);
     if (st == RM_OK) {
         json_t *row = common_row(o, n, json_is_true(json_object_get(gathered, "ghost")) ? "emulated" : "measured"), *per_mode = json_object(), *samples = json_object();
-        int32_t images = n * (int32_t)json_integer_value(json_object_get(gathered, "batch"));
         for (size_t i = 0; i < RM_COUNT(copied); i++)
             if (json_object_get(gathered, copied[i])) json_object_set(row, copied[i], json_object_get(gathered, copied[i]));
-        for (size_t i = 0; i < RM_COUNT(names); i++) json_object_set_new(per_mode, names[i], mode_json(json_object_get(modes, names[i]), images));
+        for (size_t i = 0; i < RM_COUNT(names); i++) json_object_set_new(per_mode, names[i], mode_json(json_object_get(modes, names[i]), n * images_a_step(gathered, names[i])));
         json_object_set_new(row, "modes", per_mode);
         set_measured(row, o, n, gathered, base, &t, base ? &one : NULL, mode);
         json_object_set_new(samples, "step_s", bench_samples(t.slowest, (size_t)t.n));
