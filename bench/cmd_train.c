@@ -73,6 +73,7 @@ static void set_trace(json_t *row, const bench_options *o, const rm_train_result
     bench_set_number(t, "low", p->n ? p->low : NAN, none);
     bench_set_number(t, "high", p->n ? p->high : NAN, none);
     json_object_set_new(t, "steps", json_integer((json_int_t)p->n));
+    json_object_set_new(t, "undecided", json_boolean(p->undecided));
     if (p->n) json_object_set_new(t, "perturbed", json_boolean(p->perturbed));
     else bench_set_null(t, "perturbed", none);
     if (r->trace_file[0]) json_object_set_new(t, "file", json_string(r->trace_file));

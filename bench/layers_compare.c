@@ -32,13 +32,20 @@ static void note_objects(json_t *list, const json_t *a, const json_t *b, const c
     json_object_foreach((json_t *)(uintptr_t)b, key, v) if (!json_object_get(a, key) && !is_one_of(key, except)) note_unlike(list, key, NULL, v);
 }
 
+/* A profile calls its batch what scaling calls it. */
+static const json_t *condition(const json_t *row, const char *key)
+{
+    const json_t *v = json_object_get(row, key);
+    return v || strcmp(key, "batch") != 0 ? v : json_object_get(row, "batch_per_device");
+}
+
 /* Conditions of the rows, then options, then what must match for two machines to be the same. */
 static json_t *unlike(const bench_layers_side *a, const bench_layers_side *b)
 {
     static const char *const in_row[] = { "device", "dtype", "px", "batch", NULL };
     static const char *const no_matter[] = { "device", "dtype", "px", "batch", "steps", "warmup", "no_peaks", "seed", NULL }, *const none[] = { NULL };
     json_t *list = json_array();
-    for (size_t i = 0; in_row[i]; i++) note_unlike(list, in_row[i], json_object_get(a->row, in_row[i]), json_object_get(b->row, in_row[i]));
+    for (size_t i = 0; in_row[i]; i++) note_unlike(list, in_row[i], condition(a->row, in_row[i]), condition(b->row, in_row[i]));
     note_objects(list, a->config, b->config, no_matter);
     note_objects(list, json_object_get(a->environment, "hard"), json_object_get(b->environment, "hard"), none);
     return list;

@@ -21,7 +21,13 @@ void      bench_profile_print_plan(const bench_options *o, int32_t ranks);
 /* Something that could be made faster, and what the step would gain at most. probe: where a known delay tests the estimate; tested
  * false: nothing can be delayed there, and `note` says why or what else has shown it. */
 typedef struct bench_change { char what[112]; double gain_s; bool tested; bench_probe probe; const char *note; } bench_change;
-/* The most profitable ones, best first. got: "layers", "budget_s", "communication" and "stragglers", as bench_profile_rank() gathers them. replay: a step of rank 0,
- * whose first ops are the layers. step_s: the step, which is the most that can be gained: what was measured at another time may be more. */
-int32_t   bench_changes_find(const json_t *got, const rm_replay *replay, double step_s, bench_change out[BENCH_MOST_CHANGES]);
+/* Gains below this share of the step are noise to most readers. */
+#define BENCH_LEAST_GAIN 0.005
+/* The most profitable ones, best first. got: "layers", "budget_s", "communication" and "stragglers", as bench_profile_rank() gathers them.
+ * replay: (steps) the traced steps of rank 0, whose first ops are the layers; an op's gain is the median over them. step_s: the untraced step, which
+ * no gain exceeds. */
+int32_t     bench_changes_find(const json_t *got, const rm_replay *replay, int32_t steps, double step_s, bench_change out[BENCH_MOST_CHANGES]);
+/* Of a change or a sensitivity: "confirmed" (the delay did what the replay says), "hidden" (something else covers it: no saving will come),
+ * "model disagrees", "too noisy" (the interval is wider than 1), "not tested". */
+const char *bench_change_verdict(const json_t *slope);
 #endif

@@ -19,28 +19,52 @@ static cell cell_of(double v, int digits, const char *unit)
 }
 
 /* ---- the head */
+static const struct { const char *key, *title; } terms[] = {
+    { "compute", "compute" }, { "exposed_comm", "exposed communication" }, { "exposed_copy", "exposed copies" },
+    { "input_stall", "input stall" }, { "host", "host" }, { "idle", "idle" },
+};
+
+/* The answer in words: the largest term, and the next one where there is one to speak of. */
+static void print_answer(const json_t *row)
+{
+    const json_t *budget = json_object_get(row, "budget_s");
+    size_t best = 0, next = RM_COUNT(terms);
+    for (size_t i = 1; i < RM_COUNT(terms); i++)
+        if (bench_row_real(budget, terms[i].key) > bench_row_real(budget, terms[best].key)) best = i;
+    for (size_t i = 0; i < RM_COUNT(terms); i++)
+        if (i != best && (next == RM_COUNT(terms) || bench_row_real(budget, terms[i].key) > bench_row_real(budget, terms[next].key))) next = i;
+    const double share = 100 * bench_row_real(budget, terms[next].key) / step_of(row);
+    printf("bound by   %s (%.0f %% of the step)", terms[best].title, 100 * bench_row_real(budget, terms[best].key) / step_of(row));
+    if (share >= 1) printf(", then %s (%.0f %%)", terms[next].title, share);
+    putchar('\n');
+}
+
+static void print_tracing(const json_t *trace)
+{
+    const long long pairs = bench_row_int(trace, "pairs");
+    const bool perturbed = json_is_true(json_object_get(trace, "perturbed")), undecided = json_is_true(json_object_get(trace, "undecided"));
+    printf("tracing    %+.2f %% of the step (%s of %lld pairs: %+.2f to %+.2f %%): %s\n", 100 * (bench_row_real(trace, "ratio") - 1), pairs < 6 ? "range" : "95 %", pairs,
+           100 * (bench_row_real(trace, "low") - 1), 100 * (bench_row_real(trace, "high") - 1), undecided ? "UNDECIDED, give more --steps" : perturbed ? "PERTURBED" : "within 2 %");
+    printf("           the traced step took %.2f ms; what follows is of traced steps, in shares of the untraced one\n", 1e3 * bench_row_real(trace, "traced_step_s"));
+}
+
 static void print_head(const json_t *row)
 {
-    const json_t *step = json_object_get(row, "step_s"), *trace = json_object_get(row, "trace");
-    const double low = bench_row_real(trace, "low"), high = bench_row_real(trace, "high");
-    const long long ranks = bench_row_int(row, "ranks"), disturbed = bench_row_int(row, "disturbed_steps");
-    printf("%s (%s), %lld rank%s of %lld thread%s, %s, %lld px, batch %lld, %s input\n", bench_row_text(row, "device_name"), bench_row_text(row, "library"), ranks, ranks == 1 ? "" : "s", bench_row_int(row, "threads"),
-           bench_row_int(row, "threads") == 1 ? "" : "s", bench_row_text(row, "dtype"), bench_row_int(row, "px"), bench_row_int(row, "batch_per_device"), bench_row_text(row, "input"));
-    printf("%.1f images/s; step %.2f ms +- %.2f (MAD of %lld)", bench_row_real(row, "images_per_s"), 1e3 * step_of(row), 1e3 * bench_row_real(step, "mad"), bench_row_int(step, "samples"));
-    if (isfinite(bench_row_real(row, "mfu"))) printf("; %.1f %% of the GEMM peak", 100 * bench_row_real(row, "mfu"));
-    printf("\ntracing: %+.2f %% of the step (95 %%: %+.2f to %+.2f, %lld pairs)%s\n", 100 * (bench_row_real(trace, "ratio") - 1), 100 * (low - 1), 100 * (high - 1), bench_row_int(trace, "pairs"),
-           !json_is_true(json_object_get(trace, "perturbed")) ? "" : low <= 1 && high >= 1 ? "  PERTURBED, or too noisy to tell: the interval holds 0" :
-           "  PERTURBED: the figures below are not those of the untraced step");
-    if (disturbed) printf("NOISY: %lld of the steps were taken while other work used this device's cores\n", disturbed);
+    const json_t *step = json_object_get(row, "step_s");
+    const long long ranks = bench_row_int(row, "ranks"), threads = bench_row_int(row, "threads"), disturbed = bench_row_int(row, "disturbed_steps");
+    printf("%s (%s), %lld rank%s of %lld thread%s, %s, %lld px, batch %lld, %s input\n", bench_row_text(row, "device_name"), bench_row_text(row, "library"), ranks, ranks == 1 ? "" : "s", threads,
+           threads == 1 ? "" : "s", bench_row_text(row, "dtype"), bench_row_int(row, "px"), bench_row_int(row, "batch_per_device"), bench_row_text(row, "input"));
+    printf("%.1f images/s; step %.2f ms, MAD %.2f (%lld untraced steps)", bench_row_real(row, "images_per_s"), 1e3 * step_of(row), 1e3 * bench_row_real(step, "mad"), bench_row_int(step, "samples"));
+    if (isfinite(bench_row_real(row, "mfu"))) printf("; MFU %.1f %% of measured %s", 100 * bench_row_real(row, "mfu"), bench_row_text(row, "mfu_peak"));
+    putchar('\n');
+    print_answer(row);
+    print_tracing(json_object_get(row, "trace"));
+    if (disturbed) printf("NOISY      %lld of %lld steps were taken while other work used this device's cores: run it again on a quiet machine\n", disturbed, bench_row_int(step, "samples"));
 }
 
 /* ---- the budget */
 static void print_budget(const json_t *row)
 {
-    static const struct { const char *key, *title; } terms[] = {
-        { "compute", "compute" }, { "exposed_comm", "exposed communication" }, { "exposed_copy", "exposed copies" },
-        { "input_stall", "input stall" }, { "host", "host" }, { "idle", "idle" },
-    };
     const json_t *budget = json_object_get(row, "budget_s");
     puts("\nwhere the step goes                 ms");
     for (size_t i = 0; i < RM_COUNT(terms); i++) {
@@ -57,10 +81,11 @@ static void print_communication(const json_t *row)
         puts("overlap    one rank: nothing is communicated");
         return;
     }
-    printf("overlap    %s of %s ms of all-reduce under computing, %s ms exposed, %s blocking; cost %s ms (%s to %s), hidden by cost %s; split %s (%lld)\n",
-           cell_of(100 * bench_row_real(row, "overlap_geom"), 1, " %").text, cell_of(1e3 * bench_row_real(row, "comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "exposed_comm_s"), 1, "").text,
-           cell_of(1e3 * bench_row_real(row, "blocking_comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "comm_cost_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "comm_cost_s_low"), 1, "").text,
-           cell_of(1e3 * bench_row_real(row, "comm_cost_s_high"), 1, "").text, cell_of(100 * bench_row_real(row, "eta_eff"), 1, " %").text, bench_row_text(row, "split"), bench_row_int(row, "buckets"));
+    printf("overlap    %s of %s ms of all-reduce under computing; %s ms exposed, %s on the critical path\n", cell_of(100 * bench_row_real(row, "overlap_geom"), 1, " %").text,
+           cell_of(1e3 * bench_row_real(row, "comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "exposed_comm_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "blocking_comm_s"), 1, "").text);
+    printf("           split %s (%lld buckets) costs %s ms (%s to %s) against no all-reduce; hidden by cost %s\n", bench_row_text(row, "split"), bench_row_int(row, "buckets"),
+           cell_of(1e3 * bench_row_real(row, "comm_cost_s"), 1, "").text, cell_of(1e3 * bench_row_real(row, "comm_cost_s_low"), 1, "").text,
+           cell_of(1e3 * bench_row_real(row, "comm_cost_s_high"), 1, "").text, cell_of(100 * bench_row_real(row, "eta_eff"), 1, " %").text);
 }
 
 static void print_straggler(const json_t *row)
@@ -71,8 +96,9 @@ static void print_straggler(const json_t *row)
     json_array_foreach(json_object_get(row, "stragglers"), k, rank)
         if (!latest || bench_row_real(rank, "late_s") > bench_row_real(latest, "late_s")) latest = rank;
     if (!latest || bench_row_int(row, "ranks") < 2) return;
-    printf("straggler  %s: rank %lld on %s, %s ms later than the others (%s to %s), last in %s of steps\n", json_is_true(json_object_get(latest, "straggler")) ? "yes" : "none; latest",
-           bench_row_int(latest, "rank"), bench_row_text(latest, "host"), cell_of(1e3 * bench_row_real(latest, "late_s"), 1, "").text, cell_of(1e3 * bench_row_real(latest, "late_s_low"), 1, "").text,
+    const bool few = bench_row_int(json_object_get(row, "step_s"), "samples") < 6, found = json_is_true(json_object_get(latest, "straggler"));
+    printf("straggler  %s; latest is rank %lld on %s by %s ms (%s to %s), last in %s of steps\n", found ? "yes" : few ? "undecided, 6 steps are needed" : "none", bench_row_int(latest, "rank"),
+           bench_row_text(latest, "host"), cell_of(1e3 * bench_row_real(latest, "late_s"), 1, "").text, cell_of(1e3 * bench_row_real(latest, "late_s_low"), 1, "").text,
            cell_of(1e3 * bench_row_real(latest, "late_s_high"), 1, "").text, cell_of(100 * bench_row_real(latest, "late_share"), 0, " %").text);
 }
 
@@ -88,17 +114,48 @@ static void print_machine(const json_t *row)
 {
     const json_t *c = json_object_get(row, "counters");
     const double step = step_of(row), instructions = bench_row_real(c, "instructions");
-    printf("machine    %s cores busy a rank, run-queue delay %s, %s page faults a step, %.0f MB resident at most", cell_of(bench_row_real(c, "cpu_s") / step, 2, "").text,
-           cell_of(100 * bench_row_real(c, "run_delay_s") / step, 1, " %").text, cell_of(bench_row_real(c, "faults"), 0, "").text, 1e-6 * bench_row_real(row, "memory_high_bytes"));
-    if (isfinite(instructions)) printf("; %.2f instructions a cycle, %s last-level misses a step\n", instructions / bench_row_real(c, "cycles"), cell_of(bench_row_real(c, "cache_misses"), 0, "").text);
-    else printf("; %s\n", bench_row_text(c, "instructions_reason"));
+    printf("machine    %s of %lld cores busy a rank; threads waited for one %s of the step; %s page faults a step; %.0f MB resident\n", cell_of(bench_row_real(c, "cpu_s") / step, 2, "").text,
+           bench_row_int(row, "threads"), cell_of(100 * bench_row_real(c, "run_delay_s") / step, 1, " %").text, cell_of(bench_row_real(c, "faults"), 0, "").text,
+           1e-6 * bench_row_real(row, "memory_high_bytes"));
+    if (isfinite(instructions))
+        printf("           %.2f instructions a cycle, %s last-level cache misses a step\n", instructions / bench_row_real(c, "cycles"), cell_of(bench_row_real(c, "cache_misses"), 0, "").text);
+    else printf("           %s\n", bench_row_text(c, "instructions_reason"));
 }
 
-/* ---- layers */
+/* What bounds are made of. */
+static void print_peaks(const json_t *row)
+{
+    const json_t *all = json_object_get(row, "peaks");
+    json_t *peak;
+    bool disturbed = false;
+    size_t k;
+    if (!json_is_array(all)) return;
+    printf("peaks      ");
+    json_array_foreach(all, k, peak)
+    {
+        const double v = bench_row_real(peak, "value");
+        const bool rate = !strcmp(bench_row_text(peak, "unit"), "FLOP/s");
+        disturbed |= json_is_true(json_object_get(peak, "disturbed"));
+        if (isfinite(v) && (!strcmp(bench_row_text(row, "mfu_peak"), bench_row_text(peak, "name")) || strstr(bench_row_text(peak, "name"), "read")))
+            printf("%s %.0f %s; ", bench_row_text(peak, "name"), v * 1e-9, rate ? "GFLOP/s" : "GB/s");
+    }
+    puts(disturbed ? "TOO LOW: other work had the cores meanwhile" : "measured just now");
+}
+
+/* ---- layers: medians over the traced steps, for a single step has its accidents */
 static int by_time(const void *a, const void *b)
 {
-    const double x = bench_row_real(*(json_t *const *)a, "time_s"), y = bench_row_real(*(json_t *const *)b, "time_s");
+    const double x = bench_row_real(*(json_t *const *)a, "time_s_median"), y = bench_row_real(*(json_t *const *)b, "time_s_median");
     return (x < y) - (x > y);
+}
+
+static void print_layer(const json_t *layer, double traced_s)
+{
+    char name[64];
+    const double s = bench_row_real(layer, "time_s_median"), bound = bench_row_real(layer, "bound_s");
+    snprintf(name, sizeof name, "%s %s", bench_row_text(layer, "name"), bench_row_text(layer, "pass"));
+    printf("  %-34.34s %9.3f %6.2f %% %9s  %-8s %8s %9s\n", name, 1e3 * s, 100 * s / traced_s, cell_of(1e3 * bound, 3, "").text, bench_row_text(layer, "bound_limit"), cell_of(100 * bound / s, 0, " %").text,
+           cell_of(1e3 * fmax(0, s - bound), 3, "").text);
 }
 
 static void print_layers(const json_t *row)
@@ -109,13 +166,8 @@ static void print_layers(const json_t *row)
     json_array_foreach(all, k, one)
         if (layer && bench_row_text(one, "op")[0]) layer[n++] = one;
     if (layer) qsort(layer, n, sizeof *layer, by_time);
-    puts("\nlargest layers                              ms   share  bound ms  by         at bound  step then");
-    for (k = 0; layer && k < n && k < LARGEST; k++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s %s", bench_row_text(layer[k], "name"), bench_row_text(layer[k], "pass"));
-        printf("  %-34s %9.3f %6.2f %% %9s  %-9s %9s  %9s\n", name, 1e3 * bench_row_real(layer[k], "time_s"), 100 * bench_row_real(layer[k], "share"), cell_of(1e3 * bench_row_real(layer[k], "bound_s"), 3, "").text,
-               bench_row_text(layer[k], "bound_limit"), cell_of(100 * bench_row_real(layer[k], "bound_share"), 0, " %").text, cell_of(1e3 * bench_row_real(layer[k], "step_if_at_bound_s"), 1, "").text);
-    }
+    puts("\nlargest layers (medians)                   ms    share  bound ms  limit    of bound  above ms");
+    for (k = 0; layer && k < n && k < LARGEST; k++) print_layer(layer[k], bench_row_real(json_object_get(row, "trace"), "traced_step_s"));
     free(layer);
     if (bench_row_text(row, "peaks_reason")[0]) printf("  no bounds: %s\n", bench_row_text(row, "peaks_reason"));
 }
@@ -134,13 +186,13 @@ static void print_changes(const json_t *row)
     const json_t *all = json_object_get(row, "changes");
     json_t *c;
     size_t k;
-    puts("\nworth changing                                  saves at most    slope: predicted  measured by delay");
+    puts("\nworth changing                       saves at most    slope by delay (95 %)   predicted  verdict");
     json_array_foreach(all, k, c) {
-        printf("%zu %-44.44s %8.1f ms %5.1f %%   %17s  %s\n", k + 1, bench_row_text(c, "what"), 1e3 * bench_row_real(c, "gain_s"), 100 * bench_row_real(c, "gain_share"), cell_of(bench_row_real(c, "predicted_slope"), 2, "").text,
-               slope_of(c).text);
+        printf("%zu %-34.34s %7.1f ms %4.1f %%  %20s  %9s  %s\n", k + 1, bench_row_text(c, "what"), 1e3 * bench_row_real(c, "gain_s"), 100 * bench_row_real(c, "gain_share"), slope_of(c).text,
+               cell_of(bench_row_real(c, "predicted_slope"), 2, "").text, bench_row_text(c, "verdict"));
         printf("  %s\n", bench_row_text(c, "note"));
     }
-    if (!json_array_size(all)) puts("  nothing that the measurement knows of");
+    if (!json_array_size(all)) puts("  nothing that would save as much as half a per cent of the step");
 }
 
 static void print_sensitivity(const json_t *row)
@@ -148,13 +200,13 @@ static void print_sensitivity(const json_t *row)
     json_t *s;
     size_t k;
     if (!json_is_array(json_object_get(row, "sensitivity"))) return;
-    puts("\nsensitivity: the step's change by a known delay   ms   delay ms  predicted  measured (95 %)         error");
+    puts("\nsensitivity: step's change / delay         ms  delay ms  measured (95 %)       predicted   error  verdict");
     json_array_foreach(json_object_get(row, "sensitivity"), k, s) {
         char name[64];
         if (!strcmp(bench_row_text(s, "kind"), "input")) snprintf(name, sizeof name, "input: wait for a batch");
         else snprintf(name, sizeof name, "%s %s", bench_row_text(s, "name"), bench_row_text(s, "pass"));
-        printf("  %-42s %9s  %9.2f  %9s  %-20s  %+6.2f\n", name, cell_of(1e3 * bench_row_real(s, "time_s"), 3, "").text, 1e3 * bench_row_real(s, "delay_s"), cell_of(bench_row_real(s, "predicted_slope"), 2, "").text,
-               slope_of(s).text, bench_row_real(s, "prediction_error"));
+        printf("  %-34.34s %9s %9.2f  %-20s  %9s  %+6.2f  %s\n", name, cell_of(1e3 * bench_row_real(s, "time_s"), 3, "").text, 1e3 * bench_row_real(s, "delay_s"), slope_of(s).text,
+               cell_of(bench_row_real(s, "predicted_slope"), 2, "").text, bench_row_real(s, "prediction_error"), bench_row_text(s, "verdict"));
     }
 }
 
@@ -167,6 +219,7 @@ void bench_profile_print(const json_t *row)
     print_straggler(row);
     print_input(row);
     print_machine(row);
+    print_peaks(row);
     print_layers(row);
     print_changes(row);
     print_sensitivity(row);

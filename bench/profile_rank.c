@@ -31,7 +31,8 @@ typedef struct {
     rm_step_trace trace;
     rm_counters *counters;
     rm_perturbation cost;      /* of tracing */
-    rm_replay   replay;        /* of the last traced step */
+    rm_replay  *replay;        /* (steps) of the traced steps */
+    double     *critical_s;    /* (steps) what of their all-reduces lay on the critical path */
     double      step_s;        /* rank 0: the median of untraced steps, each its slowest rank's */
     json_t     *got;           /* rank 0's result */
 } rank_run;
@@ -78,6 +79,9 @@ static rm_status set_up(rank_run *r)
     RM_TRY(rm_counters_open(&r->counters));
     RM_TRY(series_new(r, &r->plain));
     RM_TRY(series_new(r, &r->traced));
+    r->replay = calloc((size_t)r->steps, sizeof *r->replay);
+    r->critical_s = calloc((size_t)r->steps, sizeof *r->critical_s);
+    if (!r->replay || !r->critical_s) return nomem();
     return bench_layer_times_new(&r->e, r->steps, &r->layers);
 }
 
@@ -102,7 +106,9 @@ static rm_status one_step(rank_run *r, int32_t i, bool traced)
     to->window_ns += s.step_ns;
     if (!traced) return RM_OK;
     RM_TRY(bench_layer_times_note(r->layers, &s));
-    return i + 1 == r->steps ? rm_engine_replay(&r->e, &s, &r->replay) : RM_OK;
+    RM_TRY(rm_engine_replay(&r->e, &s, &r->replay[i]));
+    r->critical_s[i] = rm_s(rm_replay_blocking(&r->replay[i]));
+    return RM_OK;
 }
 
 static rm_status pairs(rank_run *r)
@@ -138,10 +144,10 @@ static double median_s(const series *s)
 }
 
 /* ---- what the steps say */
-static rm_status gather_series(rank_run *r, const series *s, const char *key)
+static rm_status gather_series(rank_run *r, const series *s, const double *critical_s, const char *key)
 {
     json_t *steps;
-    RM_TRY(bench_steps_gather(r->s.comm, &(bench_taken){ .step = s->step, .n = s->n, .window_ns = s->window_ns, .first_ns = s->step[0].step_ns }, &steps));
+    RM_TRY(bench_steps_gather(r->s.comm, &(bench_taken){ .step = s->step, .n = s->n, .window_ns = s->window_ns, .first_ns = s->step[0].step_ns, .critical_s = critical_s }, &steps));
     return !steps || json_object_set_new(r->got, key, steps) == 0 ? RM_OK : nomem();
 }
 
@@ -167,8 +173,8 @@ static void set_step(rank_run *r, const bench_steps *plain, const bench_steps *t
 static rm_status gather_steps(rank_run *r)
 {
     bench_steps plain = { 0 }, traced = { 0 };
-    RM_TRY(gather_series(r, &r->plain, "plain"));
-    RM_TRY(gather_series(r, &r->traced, "traced"));
+    RM_TRY(gather_series(r, &r->plain, NULL, "plain"));
+    RM_TRY(gather_series(r, &r->traced, r->critical_s, "traced"));
     if (!first(r)) return RM_OK;
     json_object_set_new(r->got, "hosts", bench_hosts_json(r->s.comm));
     rm_status st = bench_steps_read(json_object_get(r->got, "plain"), &plain);
@@ -274,7 +280,7 @@ static void add_largest_layers(const json_t *all, size_t ops, uint64_t delay_ns,
         int32_t best = -1;
         double most = 0;
         for (size_t i = 0; i < ops && i < RM_COUNT(taken) && i < json_array_size(all); i++) {
-            const double s = json_number_value(json_object_get(json_array_get(all, i), "time_s"));
+            const double s = json_number_value(json_object_get(json_array_get(all, i), "time_s_median"));
             if (taken[i] || s <= most) continue;
             best = (int32_t)i;
             most = s;
@@ -314,6 +320,13 @@ static void add_slopes(json_t *change, const json_t *measured)
     }
 }
 
+static void judge(json_t *list)
+{
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) json_object_set_new(one, "verdict", json_string(bench_change_verdict(one)));
+}
+
 /* Rank 0 chooses, all delay. */
 static rm_status sensitivities(rank_run *r)
 {
@@ -323,7 +336,7 @@ static rm_status sensitivities(rank_run *r)
     json_t *measured = NULL, *changes = json_array();
     const uint64_t delay_ns = bench_sensitivity_delay((uint64_t)(r->step_s * 1e9));
     if (first(r)) {
-        n = bench_changes_find(r->got, &r->replay, r->step_s, change);
+        n = bench_changes_find(r->got, r->replay, r->steps, r->step_s, change);
         for (int32_t i = 0; i < n; i++) {
             change[i].probe.delay_ns = delay_ns;
             of[i] = change[i].tested ? add_probe(&p, change[i].probe) : -1;
@@ -336,6 +349,8 @@ static rm_status sensitivities(rank_run *r)
     if (st == RM_OK && p.n) st = bench_sensitivity_measure(r->s.comm, &r->e, &r->source, p.at, p.n, r->steps, (uint64_t)r->o->seed, &measured);
     for (int32_t i = 0; st == RM_OK && measured && i < n; i++)
         if (of[i] >= 0) add_slopes(json_array_get(changes, (size_t)i), json_array_get(measured, (size_t)of[i]));
+    judge(changes);
+    judge(measured);
     if (st == RM_OK && first(r) && r->o->sensitivity) json_object_set(r->got, "sensitivity", measured);
     else if (st == RM_OK && first(r)) bench_set_null(r->got, "sensitivity", "asked for by --sensitivity");
     json_decref(measured);
@@ -405,7 +420,9 @@ static void release(rank_run *r)
     bench_layer_times_free(r->layers);
     rm_counters_close(r->counters);
     rm_synthetic_free(&r->synthetic);
-    rm_replay_free(&r->replay);
+    for (int32_t i = 0; r->replay && i < r->steps; i++) rm_replay_free(&r->replay[i]);
+    free(r->replay);
+    free(r->critical_s);
     free(r->plain.step);
     free(r->traced.step);
     json_decref(r->got);

@@ -20,6 +20,7 @@ static void set_trace(json_t *row, const json_t *got, const bench_steps *traced,
     bench_set_number(t, "high", p.high, "no pair of steps was measured");
     json_object_set_new(t, "pairs", json_integer((json_int_t)p.n));
     json_object_set_new(t, "perturbed", json_boolean(p.perturbed));
+    json_object_set_new(t, "undecided", json_boolean(p.undecided));
     json_object_set_new(t, "traced_step_s", bench_number(rm_median(traced->slowest, (size_t)traced->n)));
     json_object_set_new(t, "cut", json_boolean(json_is_true(json_object_get(got, "trace_cut"))));
     if (file) json_object_set(t, "file", file);
@@ -37,18 +38,25 @@ static void set_throughput(json_t *row, const json_t *got, const bench_steps *pl
     bench_set_number(row, "input_stall_s", bench_row_real(json_object_get(got, "budget_s"), "input_stall"), "no step was measured");
 }
 
-static void set_communication(json_t *row, const json_t *got)
+/* Geometry, exposure and the critical path are of the traced steps, as the budget is; what communication costs, of the twins. */
+static void set_communication(json_t *row, const json_t *got, const bench_steps *traced)
 {
-    static const char *const keys[] = { "comm_s", "overlap_geom", "exposed_comm_s", "blocking_comm_s", "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high",
-                                        "eta_eff", "xfer_s", "skew_share", "slowdown" };
+    static const char *const from_twins[] = { "comm_cost_s", "comm_cost_s_low", "comm_cost_s_high", "eta_eff", "xfer_s", "skew_share", "slowdown" };
+    static const char none[] = "one rank: nothing is communicated";
     const json_t *comm = json_object_get(got, "communication");
-    for (size_t i = 0; i < RM_COUNT(keys); i++) {
+    const bool alone = traced->ranks == 1;
+    const double s = alone ? NAN : bench_term_mean(traced, BENCH_COMM);
+    bench_set_number(row, "comm_s", s, none);
+    bench_set_number(row, "overlap_geom", bench_term_mean(traced, BENCH_OVERLAP) / s, none);
+    bench_set_number(row, "exposed_comm_s", alone ? NAN : bench_term_mean(traced, BENCH_EXPOSED_COMM), none);
+    bench_set_number(row, "blocking_comm_s", alone ? NAN : bench_steps_blocking(traced), none);
+    for (size_t i = 0; i < RM_COUNT(from_twins); i++) {
         char name[64];
-        json_t *v = json_object_get(comm, keys[i]);
-        snprintf(name, sizeof name, "%s_reason", keys[i]);
+        json_t *v = json_object_get(comm, from_twins[i]);
+        snprintf(name, sizeof name, "%s_reason", from_twins[i]);
         const char *why = bench_row_text(comm, name);
-        if (v && !json_is_null(v)) json_object_set(row, keys[i], v);
-        else bench_set_null(row, keys[i], why[0] ? why : comm ? "the twins did not give it" : "one rank: nothing is communicated");
+        if (v && !json_is_null(v)) json_object_set(row, from_twins[i], v);
+        else bench_set_null(row, from_twins[i], why[0] ? why : alone ? none : "the twins did not give it");
     }
 }
 
@@ -62,7 +70,7 @@ static void set_all(json_t *row, const bench_options *o, const json_t *got, cons
         if (json_object_get(got, copied[i])) json_object_set(row, copied[i], json_object_get(got, copied[i]));
     set_throughput(row, got, plain);
     set_trace(row, got, traced, plain);
-    set_communication(row, got);
+    set_communication(row, got, traced);
     json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_profile, o));
 }
 

@@ -1,6 +1,7 @@
 /* What bench scaling prints: short tables, one under the other, that fit a screen for five Ns. */
 #include "bench/rows.h"
 #include "bench/scaling.h"
+#include "profiler/perturb.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,9 +210,9 @@ static void print_traces(const json_t *rows)
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i), *t = json_object_get(row, "trace");
         if (!json_is_object(t)) continue;
-        printf("%strace of N=%lld: traced steps took %.3f of the others (95 %%: %.3f to %.3f, %lld pairs)%s%s; look closer with: bench overlap %s\n", i ? "" : "\n", ranks_of(row),
+        printf("%strace of N=%lld: traced steps took %.3f of the others (95 %%: %.3f to %.3f, %lld pairs): %s%s; look closer with: bench overlap %s\n", i ? "" : "\n", ranks_of(row),
                bench_row_real(t, "ratio"), bench_row_real(t, "low"), bench_row_real(t, "high"), bench_row_int(t, "pairs"),
-               json_is_true(json_object_get(t, "perturbed")) ? ": perturbed" : "", json_is_true(json_object_get(t, "cut")) ? "; it is not whole" : "", bench_row_text(t, "files"));
+               rm_perturbation_word(json_is_true(json_object_get(t, "perturbed")), json_is_true(json_object_get(t, "undecided"))), json_is_true(json_object_get(t, "cut")) ? "; it is not whole" : "", bench_row_text(t, "files"));
     }
 }
 

@@ -270,6 +270,7 @@ static rm_status judge_pairs(const double *all, int ranks, int32_t pairs, json_t
     bench_set_number(out, "high", cost->high, few);
     json_object_set_new(out, "pairs", json_integer(pairs));
     json_object_set_new(out, "perturbed", json_boolean(cost->perturbed));
+    json_object_set_new(out, "undecided", json_boolean(cost->undecided));
     json_object_set_new(out, "traced_step_s", bench_samples(v, n));
     json_object_set_new(out, "untraced_step_s", bench_samples(v + n, n));
     free(v);

@@ -76,7 +76,7 @@ void rm_step_trace_name(const rm_step_trace *t, int rank, int world, char *out, 
 
 static void say_written(const rm_step_trace *t, const rm_perturbation *p)
 {
-    char cost[160] = "what tracing cost is not known: there were no steps without it at the same image size";
+    char cost[240] = "what tracing cost is not known: there were no steps without it at the same image size";
     if (p->n)
         snprintf(cost, sizeof cost, "traced steps took %.3f of the others (95 %%: %.3f to %.3f)%s", p->ratio, p->low, p->high,
                  p->perturbed ? ": perturbed" : "");
@@ -110,8 +110,8 @@ void rm_step_trace_drop(rm_step_trace *t, rm_engine *e)
 rm_status rm_step_trace_end(rm_step_trace *t, rm_engine *e, const rm_perturbation *cost)
 {
     if (!t->trace) {
-        if (wanted(t)) rm_warn("--trace %s: the run ended before step %llu, where the trace begins: nothing is written", t->path, (unsigned long long)t->from);
-        return RM_OK;
+        if (!wanted(t)) return RM_OK;
+        return rm_fail(RM_E_PARTIAL, "--trace %s: the run ended before step %llu, where the trace begins: nothing is written", t->path, (unsigned long long)t->from);
     }
     (void)!stop(t, e); /* also those who would write while it is written */
     const rm_status st = write_file(t, e, cost);

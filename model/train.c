@@ -385,7 +385,7 @@ static rm_perturbation cost_of_tracing(const run *t)
         if (r->step_px[i] != r->step_px[from] || r->step_px[i - 1] != r->step_px[from]) continue;
         room[traced ? n_traced++ : n - ++n_plain] = r->step_s[i]; /* traced ones from the left, the others from the right */
     }
-    const rm_perturbation p = n_traced && n_plain ? rm_perturbation_unpaired(room, n_traced, room + n - n_plain, n_plain) : (rm_perturbation){ NAN, NAN, NAN, 0, false };
+    const rm_perturbation p = n_traced && n_plain ? rm_perturbation_unpaired(room, n_traced, room + n - n_plain, n_plain) : (rm_perturbation){ .ratio = NAN, .low = NAN, .high = NAN };
     free(room);
     return p;
 }

@@ -6,7 +6,14 @@
 
 static rm_perturbation judged(double ratio, double low, double high, size_t n)
 {
-    return (rm_perturbation){ ratio, low, high, n, fabs(ratio - 1) > RM_PERTURBED_SHARE };
+    const double most = 1 + RM_PERTURBED_SHARE, least = 1 - RM_PERTURBED_SHARE;
+    const bool within = low >= least && high <= most, beyond = low > most || high < least;
+    return (rm_perturbation){ ratio, low, high, n, fabs(ratio - 1) > RM_PERTURBED_SHARE, n && !within && !beyond };
+}
+
+const char *rm_perturbation_word(bool perturbed, bool undecided)
+{
+    return undecided ? "undecided: too noisy or too few steps to tell whether that is within 2 %" : perturbed ? "perturbed" : "within 2 %";
 }
 
 rm_perturbation rm_perturbation_paired(const double *traced, const double *plain, size_t n)

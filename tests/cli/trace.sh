@@ -73,7 +73,7 @@ check one.out "$cost"
 
 # two ranks, three buckets; packed; without -q what tracing cost is said
 out=$("$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --steps 10 --split 53,107,160 --gpus 2 --oversubscribe --trace two.json.gz --trace-steps 2..6 --json two.out 2>&1) || fail "two ranks: $out"
-grep -Eq 'trace written: two.rank0.json.gz; traced steps took [0-9.]+ of the others \(95 %: [0-9.]+ to [0-9.]+\)(: perturbed)?$' <<<"$out" || fail "what it cost: $out"
+grep -Eq 'trace written: two.rank0.json.gz; traced steps took [0-9.]+ of the others \(95 %: [0-9.]+ to [0-9.]+\): (perturbed|undecided|within)' <<<"$out" || fail "what it cost: $out"
 for k in 0 1; do look two.rank$k.json.gz 2 2,3,4,5,6 synthetic; done
 check two.out "$cost"
 
@@ -90,7 +90,7 @@ assert sum(e["cat"] == "cuda_runtime" for e in X) == sum(n.values())
 E2
 "$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --steps 2 --json none.out -q >/dev/null || fail "no trace"
 check none.out 'r[0]["trace"] is None and r[0]["trace_reason"] == "--trace was not given"'
-expect 0 'the run ended before step 50' "$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --steps 3 --trace late.json --trace-steps 50..60
+expect 7 'the run ended before step 50' "$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --steps 3 --trace late.json --trace-steps 50..60
 expect 7 'nowhere/t.json: the trace cannot be written' "$bench" train --device null --data synthetic --classes 10 "${tiny[@]}" --steps 3 --trace nowhere/t.json --trace-steps 1..2
 
 # sweeps: a trace for each N, by pairs of steps
