@@ -292,6 +292,15 @@ static void print_table(const traces *t, const json_t *rows, bool streams)
 
 /* ---- what to say besides */
 
+/* Steps that were not traced lie between those that were, as in our own sweeps: no window can tell them from idle time. */
+static void say_gaps(const trace *t)
+{
+    const int64_t all = t->k.step_end_ns - t->k.step_begin_ns;
+    const double covered = all > 0 ? (double)t->k.step_sum_ns / (double)all : 1;
+    if (t->k.n_step > 1 && covered < 0.95)
+        rm_info("%s: its %" PRIu64 " ProfilerSteps cover %.0f %% of the time from the first to the last; what lies between them was not traced and counts as idle", t->path, t->k.n_step, 100 * covered);
+}
+
 static void say_notes(const traces *t)
 {
     for (size_t i = 0; i < t->n; i++) {
@@ -300,6 +309,7 @@ static void say_notes(const traces *t)
         if (!one->told) rm_info("%s: no distributedInfo.rank in this trace; it counts as rank %" PRId32 ", from the order of the files", one->path, one->rank);
         if (i && usable(one - 1) && one->rank == one[-1].rank) rm_warn("%s and %s are both rank %" PRId32, one[-1].path, one->path, one->rank);
         if (one->k.n_pair) rm_info("%s: %" PRIu64 " begin and end events (ph B, E) are not read; only complete ones (ph X) are", one->path, one->k.n_pair);
+        say_gaps(one);
         if (one->k.n_bad) rm_warn("%s: %" PRIu64 " events have no usable time or duration and are left out", one->path, one->k.n_bad);
     }
 }

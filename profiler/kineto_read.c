@@ -356,6 +356,7 @@ static void add_step(reader *r, const event *e)
         k->step_end_ns = end_of(e);
     }
     k->several_steps |= hash != k->step_hash;
+    k->step_sum_ns += end_of(e) - e->ts.ns;
     if (e->ts.ns < k->step_begin_ns) k->step_begin_ns = e->ts.ns;
     if (e->ts.ns > k->step_last_ns) k->step_last_ns = e->ts.ns;
     if (end_of(e) > k->step_end_ns) k->step_end_ns = end_of(e);

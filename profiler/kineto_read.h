@@ -40,6 +40,7 @@ typedef struct rm_kineto {
     uint64_t n_step, step_hash;     /* how many, and the first one's name */
     bool     several_steps;         /* of different names */
     int64_t  step_begin_ns, step_last_ns, step_end_ns; /* the first one's begin, the last one's begin, the last end */
+    int64_t  step_sum_ns;           /* their lengths: less than from begin to end where steps between them are not in the trace */
     bool     fractions;             /* some `ts` is not a whole number of microseconds, or missing: then HolisticTraceAnalysis rounds */
     uint64_t n_event, n_pair, n_bad; /* all; B and E; unusable: no number where a time must be, a negative duration */
     uint64_t text_bytes;            /* read, uncompressed */
