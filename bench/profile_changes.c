@@ -68,7 +68,7 @@ static bench_change change_of(const json_t *layers, size_t first, const rm_repla
         most = above;
         c.probe.index = (int32_t)i;
     }
-    snprintf(c.what, sizeof c.what, ops == 1 ? "%s at its bound" : "%s: %d ops at their bounds", op_of(layers, first), ops);
+    snprintf(c.what, sizeof c.what, ops == 1 ? "%s at its bound" : "%s at bound (%d ops)", op_of(layers, first), ops);
     return c;
 }
 

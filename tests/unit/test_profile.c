@@ -40,9 +40,9 @@ static void ops_of_a_kind_are_one_change(void **state)
     step_of(&s, 0);
     json_t *got = gathered();
     assert_int_equal(bench_changes_find(got, &s.r, 1, 0.08, c), 3);
-    assert_string_equal(c[0].what, "conv: 2 ops at their bounds");
+    assert_string_equal(c[0].what, "conv at bound (2 ops)");
     assert_true(fabs(c[0].gain_s - 0.006) < 1e-8 && c[0].tested && c[0].probe.kind == BENCH_PROBE_OP && c[0].probe.index == 0);
-    assert_string_equal(c[1].what, "bn: 2 ops at their bounds");
+    assert_string_equal(c[1].what, "bn at bound (2 ops)");
     assert_true(fabs(c[1].gain_s - 0.004) < 1e-8 && c[1].probe.index == 3); /* the one furthest above its bound */
     assert_true(fabs(c[2].gain_s - 0.0005) < 1e-9 && !c[2].tested && c[2].note[0]);
     json_decref(got);
@@ -58,7 +58,7 @@ static void what_is_hidden_gives_nothing(void **state)
     json_array_set_new(json_object_get(got, "layers"), 2, layer("conv", 6, 1)); /* under the all-reduce */
     json_array_set_new(json_object_get(got, "layers"), 0, layer("conv", 10, 10));
     bench_changes_find(got, &s.r, 1, 0.08, c);
-    for (int i = 0; i < 2; i++) assert_string_not_equal(c[i].what, "conv: 2 ops at their bounds");
+    for (int i = 0; i < 2; i++) assert_string_not_equal(c[i].what, "conv at bound (2 ops)");
     json_decref(got);
 }
 
@@ -106,7 +106,7 @@ static void gains_are_medians_over_steps(void **state)
         r[k] = s[k].r;
     }
     bench_changes_find(got, r, 3, 0.08, c);
-    assert_string_equal(c[0].what, "conv: 2 ops at their bounds");
+    assert_string_equal(c[0].what, "conv at bound (2 ops)");
     assert_true(fabs(c[0].gain_s - 0.006) < 1e-8);
     json_decref(got);
 }
