@@ -19,8 +19,8 @@ void      bench_profile_print(const json_t *row);
 void      bench_profile_print_plan(const bench_options *o, int32_t ranks);
 
 /* Something that could be made faster, and what the step would gain at most. probe: where a known delay tests the estimate; tested
- * false: nothing can be delayed there, and `note` says why or what else has shown it. */
-typedef struct bench_change { char what[112]; double gain_s; bool tested; bench_probe probe; const char *note; } bench_change;
+ * false: nothing can be delayed there, and `note` says why or what else has shown it. measured: the gain is a difference of real steps, not a projection. */
+typedef struct bench_change { char what[112]; double gain_s; bool measured, tested; bench_probe probe; const char *note; } bench_change;
 /* Gains below this share of the step are noise to most readers. */
 #define BENCH_LEAST_GAIN 0.005
 /* The most profitable ones, best first. got: "layers", "budget_s", "communication" and "stragglers", as bench_profile_rank() gathers them.

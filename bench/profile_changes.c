@@ -110,7 +110,7 @@ static void offer_stragglers(list *l, const json_t *stragglers)
     json_t *rank;
     json_array_foreach(stragglers, k, rank)
     {
-        bench_change c = { .gain_s = bench_row_real(rank, "late_s"), .note = "measured against the other ranks; what runs there besides?" };
+        bench_change c = { .gain_s = bench_row_real(rank, "late_s"), .measured = true, .note = "measured against the other ranks; what runs there besides?" };
         if (!json_is_true(json_object_get(rank, "straggler"))) continue;
         snprintf(c.what, sizeof c.what, "rank %lld on %s as fast as the others", bench_row_int(rank, "rank"), bench_row_text(rank, "host"));
         offer(l, c);
@@ -128,7 +128,7 @@ static void offer_terms(list *l, const json_t *got, uint32_t buckets)
         { "copies under computation", bench_row_real(budget, "exposed_copy"), false, { .index = 0 }, "nothing to delay: the host copies itself" },
     };
     for (size_t i = 0; i < RM_COUNT(rows); i++) {
-        bench_change c = { .gain_s = rows[i].gain_s, .tested = rows[i].tested, .probe = rows[i].probe, .note = rows[i].note };
+        bench_change c = { .gain_s = rows[i].gain_s, .measured = rows[i].probe.kind == BENCH_PROBE_BUCKET, .tested = rows[i].tested, .probe = rows[i].probe, .note = rows[i].note };
         snprintf(c.what, sizeof c.what, "%s", rows[i].what);
         offer(l, c);
     }

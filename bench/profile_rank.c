@@ -303,7 +303,7 @@ static void add_asked_for(const rank_run *r, uint64_t delay_ns, probes *p)
 static json_t *change_json(const bench_change *c, double step_s)
 {
     static const char *const keys[] = { "predicted_slope", "measured_slope", "slope_low", "slope_high", "prediction_error" };
-    json_t *j = json_pack("{s:s, s:f, s:f, s:f, s:s}", "what", c->what, "gain_s", c->gain_s, "gain_share", c->gain_s / step_s, "step_s_then", step_s - c->gain_s, "note", c->note);
+    json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:f, s:s}", "what", c->what, "origin", c->measured ? "measured" : "projected", "gain_s", c->gain_s, "gain_share", c->gain_s / step_s, "step_s_then", step_s - c->gain_s, "note", c->note);
     for (size_t i = 0; i < RM_COUNT(keys); i++) bench_set_null(j, keys[i], c->note);
     return j;
 }

@@ -144,7 +144,7 @@ static void changes_table(rp_doc *d, const profile *p)
                                         { "Step then (ms)", true },
                                         { "Slope, predicted", true },
                                         { "Slope, measured (95 % interval)", true },
-                                        { "Prediction error", true },
+                                        { "Verdict", false },
                                         { "Note", false } };
     const json_t *list = rp_at(p->r->row, "changes");
     rp_why why = { { 0 } };
@@ -156,22 +156,22 @@ static void changes_table(rp_doc *d, const profile *p)
     json_array_foreach(list, i, v)
     {
         const rp_result one = part_of(p->r, v);
-        const char *what = rp_string(v, "what"), *note = rp_string(v, "note");
-        rp_row(d, RP_PROJECTED);
+        const char *what = rp_string(v, "what"), *note = rp_string(v, "note"), *origin = rp_string(v, "origin"), *verdict = rp_string(v, "verdict");
+        rp_row(d, rp_style_of(origin ? origin : "projected", true));
         rp_cell(d, "%s", what ? what : "–");
-        rp_cell(d, "projected");
+        rp_cell(d, "%s", origin ? origin : "projected");
         rp_value(d, &one, "gain_s", 1e3, 3, &why);
         rp_value(d, &one, "gain_share", 100, 2, NULL);
         rp_value(d, &one, "step_s_then", 1e3, 4, NULL);
         rp_value(d, &one, "predicted_slope", 1, 3, &why);
         rp_between(d, &one, "measured_slope", "slope_low", "slope_high", 1, 3, &why);
-        rp_value(d, &one, "prediction_error", 1, 2, NULL);
+        rp_cell(d, "%s", verdict ? verdict : "–");
         rp_cell(d, "%s", note && *note ? note : "–");
     }
     rp_reasons(d, &why);
     rp_text(
         d,
-        "A gain is projected by replaying the trace with the change made; it was not run. The slope says how much longer the step gets for each ms of delay put there: predicted by the "
+        "A projected gain comes from replaying the traced steps with the change made, or from the budget; it was not run. A measured one is a difference of real steps. The slope says how much longer the step gets for each ms of delay put there: predicted by the "
         "replay, and measured by really delaying it. Where the two agree, the replay can be believed.");
 }
 

@@ -231,7 +231,7 @@ static void test_answer_first(void **state)
     has(fp32, "The 20 slowest rows, measured (perturbed by the trace)");
     has(fp32, "> Disturbed: in 3 of 40 steps");
     has(fp32,
-        "| batch norm backward at its memory bound (53 ops) | projected | 8.10 | 9.0 | 82.40 | 0.980 | 0.710 (0.630 to 0.790) | \\-0.27 | one &lt;op&gt; delayed |");
+        "| batch norm backward at its memory bound (53 ops) | projected | 8.10 | 9.0 | 82.40 | 0.980 | 0.710 (0.630 to 0.790) | – | one &lt;op&gt; delayed |");
     has(fp32, "predicted\\_slope: nothing was delayed");
     has(fp32, "| op | layer2.0.bn1 | bwd | measured | 4.00 | 2.00 | 0.980 | 0.710 | 0.630 | 0.790 | \\-0.270 |");
     has(fp32, "perf\\_event\\_paranoid is 3");
