@@ -181,7 +181,7 @@ rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result
         e = (extent) { e.low_x / 1.6, e.high_x * 1.6, e.low_y / 1.6, fmax(e.high_y, top) * 1.6 };
         for (size_t i = 0; i < n; i++) p[i].height = height_of(&e, p[i].y);
         rp_say(&f,
-               "set logscale xy 10\nset mxtics 10\nset mytics 10\nset format '%%g'\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
+               "set clip two\nset logscale xy 10\nset mxtics 10\nset mytics 10\nset format '%%g'\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset grid xtics ytics\n"
                "set xlabel 'arithmetic intensity (FLOP/byte)'\nset ylabel 'rate (GFLOP/s)' offset 1.5\n",
                e.low_x, e.high_x, e.low_y, e.high_y);
         levels(&f, r->row, top, &e);

@@ -90,8 +90,8 @@ static void reservations(rp_doc *d, const rp_result *r)
             rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text,
             low <= 1 && high >= 1 ? "; or the machine is too noisy to tell, for the interval holds 1" : "");
     else
-        rp_text(d, "Watching cost little: traced over untraced steps %s (95 %% interval %s to %s, %s pairs). Step time and images/s are of untraced steps.",
-                rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text);
+        rp_text(d, "%s: traced over untraced steps %s (95 %% interval %s to %s, %s pairs). Step time and images/s are of untraced steps.",
+                json_is_true(rp_at(r->row, "trace.undecided")) ? "Whether watching cost less than 2 % is undecided, for the interval is wider than that" : "Watching cost little", rp_num(ratio, 4).text, rp_num(low, 4).text, rp_num(high, 4).text, rp_num(rp_real(r->row, "trace.pairs"), 9).text);
     if (disturbed > 0)
         rp_note(
             d, "Disturbed: in %s of %s steps others took the processor, its pages or its time; those steps are kept, and the counters below say what happened.",
