@@ -153,26 +153,29 @@ static json_t *add_row(table *k, const char *name, const char *pass, const char 
 
 static void set_work(json_t *row, uint64_t flops, uint64_t bytes)
 {
+    static const char none[] = "it computes nothing or moves nothing, or took no time";
     const double s = bench_row_real(row, "time_s");
     json_object_set_new(row, "flops", json_integer((json_int_t)flops));
     json_object_set_new(row, "bytes", json_integer((json_int_t)bytes));
-    json_object_set_new(row, "gflops_per_s", bench_number(flops ? (double)flops / s * 1e-9 : NAN));
-    json_object_set_new(row, "gb_per_s", bench_number(bytes ? (double)bytes / s * 1e-9 : NAN));
-    json_object_set_new(row, "intensity", bench_number(bytes ? (double)flops / (double)bytes : NAN));
+    bench_set_number(row, "gflops_per_s", flops ? (double)flops / s * 1e-9 : NAN, none);
+    bench_set_number(row, "gb_per_s", bytes ? (double)bytes / s * 1e-9 : NAN, none);
+    bench_set_number(row, "intensity", bytes ? (double)flops / (double)bytes : NAN, none);
 }
 
 /* Returns how far the row is above its bound, seconds. */
-static double set_bound(json_t *row, rm_roof_bound b, double step_s)
+static double set_bound(json_t *row, rm_roof_bound b, double step_s, const char *why)
 {
     const double s = bench_row_real(row, "time_s"), above = isfinite(b.bound_s) ? fmax(0, s - b.bound_s) : 0;
     const bool known = isfinite(b.bound_s);
-    json_object_set_new(row, "bound_s", bench_number(b.bound_s));
-    json_object_set_new(row, "bound_limit", known ? json_string(b.limit) : json_null());
-    json_object_set_new(row, "bound_share", bench_number(s > 0 ? b.bound_s / s : NAN));
-    json_object_set_new(row, "step_if_at_bound_s", bench_number(known ? step_s - above : NAN));
+    bench_set_number(row, "bound_s", b.bound_s, why);
+    if (known) json_object_set_new(row, "bound_limit", json_string(b.limit));
+    else bench_set_null(row, "bound_limit", why);
+    bench_set_number(row, "bound_share", s > 0 ? b.bound_s / s : NAN, known ? "it took no time" : why);
+    bench_set_number(row, "step_if_at_bound_s", known ? step_s - above : NAN, why);
     return above;
 }
 
+static const char no_peaks[] = "no peaks were measured";
 static const rm_roof_bound no_bound = { .bound_s = NAN, .intensity = NAN, .limit = "" };
 
 static void add_op(table *k, const rm_node *node, size_t i)
@@ -185,12 +188,11 @@ static void add_op(table *k, const rm_node *node, size_t i)
         const rm_roof roof = rm_peaks_roof(k->peaks, node->op.x.dtype);
         b = rm_roof_bound_of(&roof, p->flops, bytes);
         set_work(row, p->flops, bytes);
-        k->at_bounds_s -= set_bound(row, b, k->step_s); /* while the roof lives: b.limit is in it */
-        if (!isfinite(b.bound_s)) json_object_set_new(row, "bound_s_reason", json_string("no peak bounds this op"));
+        k->at_bounds_s -= set_bound(row, b, k->step_s, "no peak bounds this op"); /* while the roof lives: b.limit is in it */
         return;
     }
     set_work(row, p->flops, bytes);
-    set_bound(row, b, k->step_s);
+    set_bound(row, b, k->step_s, no_peaks);
 }
 
 static void add_rest(table *k, size_t i)
@@ -198,8 +200,7 @@ static void add_rest(table *k, size_t i)
     if (!rest[i].always && !rest_time(k->t, k->at, i)) return;
     json_t *row = add_row(k, rest[i].name, rest[i].pass, "", "", rest_time, i);
     set_work(row, 0, 0);
-    set_bound(row, no_bound, k->step_s);
-    json_object_set_new(row, "bound_s_reason", json_string("not an operation"));
+    set_bound(row, no_bound, k->step_s, "not an operation");
 }
 
 json_t *bench_layer_times_json(const bench_layer_times *t, const rm_peaks *peaks)
@@ -216,8 +217,9 @@ json_t *bench_layer_times_json(const bench_layer_times *t, const rm_peaks *peaks
         json_decref(k.rows);
         return NULL;
     }
-    json_t *out = json_pack("{s:I, s:o, s:o}", "wall_ns", (json_int_t)wall_ns, "layers", k.rows, "at_bounds_s", bench_number(peaks ? k.at_bounds_s : NAN));
-    if (out && !peaks) json_object_set_new(out, "bound_s_reason", json_string("no peaks were measured"));
+    json_t *out = json_pack("{s:I, s:o}", "wall_ns", (json_int_t)wall_ns, "layers", k.rows);
+    if (out) bench_set_number(out, "at_bounds_s", peaks ? k.at_bounds_s : NAN, no_peaks);
+    if (out && !peaks) json_object_set_new(out, "bound_s_reason", json_string(no_peaks));
     return out;
 }
 
@@ -241,9 +243,9 @@ json_t *bench_roof_json(const rm_roof *r)
     json_t *levels = json_array();
     for (int i = 0; i < r->n_level; i++) {
         const rm_roof_level *l = &r->level[i];
-        json_array_append_new(levels,
-                              json_pack("{s:s, s:o, s:o}", "name", l->name, "bytes", l->bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)l->bytes),
-                                        "bytes_per_s", bench_number(l->bytes_per_s)));
+        json_t *one = json_pack("{s:s, s:I, s:o}", "name", l->name, "bytes", (json_int_t)l->bytes, "bytes_per_s", bench_number(l->bytes_per_s));
+        if (one && l->bytes == UINT64_MAX) bench_set_null(one, "bytes", "memory serves whatever fits nowhere else");
+        json_array_append_new(levels, one);
     }
     return json_pack("{s:o, s:o}", "flops_per_s", bench_number(r->flops_per_s), "levels", levels);
 }

@@ -63,7 +63,7 @@ static void set_communication(json_t *row, const json_t *got, const bench_steps 
 static void set_all(json_t *row, const bench_options *o, const json_t *got, const bench_steps *traced, const bench_steps *plain)
 {
     static const char *const copied[] = { "device", "device_name", "library", "dtype", "px", "batch_per_device", "classes", "threads", "comm_library", "split", "wire", "buckets", "input", "budget_s", "wall_ns",
-                                          "layers", "bound_s_reason", "mfu", "mfu_reason", "mfu_peak", "flops_per_image", "at_bounds_s", "peaks", "peaks_reason", "roof", "stragglers", "loader_images_per_s", "loader_images_per_s_reason", "changes", "sensitivity", "sensitivity_reason", "timeline" };
+                                          "layers", "bound_s_reason", "mfu", "mfu_reason", "mfu_peak", "flops_per_image", "at_bounds_s", "at_bounds_s_reason", "peaks", "peaks_reason", "roof", "stragglers", "loader_images_per_s", "loader_images_per_s_reason", "changes", "sensitivity", "sensitivity_reason", "timeline" };
     json_object_set_new(row, "origin", json_string("measured"));
     json_object_set_new(row, "ranks", json_integer(plain->ranks));
     for (size_t i = 0; i < RM_COUNT(copied); i++)

@@ -210,7 +210,9 @@ static json_t *what_json(const measuring *m, const bench_probe *p)
         snprintf(name, sizeof name, "gradients %u..%u", b->first, b->last);
         pass = "all_reduce";
     }
-    return json_pack("{s:s, s:s, s:s, s:o}", "kind", kinds[p->kind], "name", name, "pass", pass, "index", p->kind == BENCH_PROBE_INPUT ? json_null() : json_integer(p->index));
+    json_t *o = json_pack("{s:s, s:s, s:s, s:i}", "kind", kinds[p->kind], "name", name, "pass", pass, "index", p->index);
+    if (p->kind == BENCH_PROBE_INPUT) bench_set_null(o, "index", "there is one input");
+    return o;
 }
 
 static json_t *probe_json(const measuring *m, const gathered *g, int32_t i, double *scratch)
