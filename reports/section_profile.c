@@ -66,19 +66,10 @@ static void lead(rp_doc *d, const rp_result *r, bool alone)
     rm_str_free(&s);
 }
 
-/* A count that may stand beside the counters or among them. */
-static double counted(const rp_result *r, const char *name)
-{
-    char path[64];
-    double v = rp_real(r->row, name);
-    snprintf(path, sizeof path, "counters.%s", name);
-    return isnan(v) ? rp_real(r->row, path) : v;
-}
-
 static void reservations(rp_doc *d, const rp_result *r)
 {
     double ratio = rp_real(r->row, "trace.ratio"), low = rp_real(r->row, "trace.low"), high = rp_real(r->row, "trace.high");
-    double disturbed = counted(r, "disturbed_steps"), steps = rp_real(r->row, "step_s.samples");
+    double disturbed = rp_real(r->row, "disturbed_steps"), steps = rp_real(r->row, "step_s.samples");
     const char *why = rp_reason(r->row, "trace.ratio"), *file = rp_string(r->row, "trace.file");
     if (!r->correct) rp_note(d, "This profile is wrong and not to be used.");
     if (isnan(ratio)) rp_note(d, "What tracing cost is not known%s%s.", why ? ": " : "", why ? why : "");
