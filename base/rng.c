@@ -52,3 +52,12 @@ uint32_t rm_rng_below(rm_rng *r, uint32_t n)
     do v = rm_rng_u32(r); while (v < limit);
     return v % n;
 }
+
+void rm_rng_shuffle(rm_rng *r, int32_t n, int32_t *order)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t j = (int32_t)rm_rng_below(r, (uint32_t)i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+}

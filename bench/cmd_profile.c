@@ -24,24 +24,6 @@ static rm_status check(const bench_options *o)
     return RM_OK;
 }
 
-static rm_status print_plan(const bench_options *o, int32_t ranks)
-{
-    bench_session s;
-    rm_engine e = { 0 };
-    rm_status st = RM_OK;
-    RM_TRY(bench_session_plan(o, "tiny", &s));
-    RM_TRY_GOTO(st, bench_session_device(o, &s), out);
-    const rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
-                                  .split = o->split[0] ? o->split : s.recipe.split, .split_order = bench_split_order(o) };
-    RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
-    bench_profile_print_plan(o, ranks);
-    bench_print_plan(&s, &e);
-out:
-    rm_engine_free(&e);
-    bench_session_close(&s);
-    return st;
-}
-
 static rm_status show(const bench_options *o, const json_t *got)
 {
     json_t *result = bench_profile_row(o, got);
@@ -62,7 +44,10 @@ static rm_status profile(const bench_options *o)
     if (o->rank_result[0]) return bench_run_ranks(o, 1, 0, true, bench_profile_rank, &got);
     RM_TRY(count_ranks(o, &ranks));
     RM_TRY(check(o));
-    if (o->dry_run) return print_plan(o, ranks);
+    if (o->dry_run) {
+        bench_profile_print_plan(o, ranks);
+        return bench_print_device_plan(o);
+    }
     RM_TRY(bench_cores_per_device(o, ranks, &cores));
     RM_TRY(bench_whole(bench_run_ranks(o, ranks, cores, true, bench_profile_rank, &got), &got));
     if (!got) return RM_OK; /* a rank of the user's own world that does not report */

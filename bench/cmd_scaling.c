@@ -181,24 +181,6 @@ static rm_status measure_all(sweep *w)
     return RM_OK;
 }
 
-/* Memory and FLOPs of one device. */
-static rm_status print_device_plan(const bench_options *o)
-{
-    bench_session s;
-    rm_engine e = { 0 };
-    rm_status st = RM_OK;
-    RM_TRY(bench_session_plan(o, "tiny", &s));
-    RM_TRY_GOTO(st, bench_session_device(o, &s), out);
-    rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
-                            .split = o->split[0] ? o->split : s.recipe.split, .split_order = bench_split_order(o) };
-    RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
-    bench_print_plan(&s, &e);
-out:
-    rm_engine_free(&e);
-    bench_session_close(&s);
-    return st;
-}
-
 static rm_status print_plan(const bench_options *o)
 {
     sweep w = { .o = o };
@@ -208,7 +190,7 @@ static rm_status print_plan(const bench_options *o)
     printf("%s scaling%s, %d cores a device, %d steps after %d warm-up steps for each input mode\n", o->strong ? "strong" : "weak",
            o->ghost ? " of ghosts that act the step of one rank" : "", w.cores, steps_of(o), o->warmup >= 0 ? o->warmup : BENCH_DEFAULT_WARMUP);
     for (int32_t i = 0; i < w.count; i++) printf("N=%d: %s\n", w.n[i], o->ghost ? "emulated" : w.n[i] <= w.largest ? "measured" : "not measured: more devices than this machine has");
-    return print_device_plan(o);
+    return bench_print_device_plan(o);
 }
 
 /* Figures are whole where a trace is not: said at the very end. */

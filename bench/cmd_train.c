@@ -5,6 +5,7 @@
 #include "bench/counters_row.h"
 #include "bench/launch.h"
 #include "bench/session.h"
+#include "bench/trace_row.h"
 #include "profiler/stats.h"
 #include <errno.h>
 #include <math.h>
@@ -69,13 +70,8 @@ static void set_trace(json_t *row, const bench_options *o, const rm_train_result
         return;
     }
     json_t *t = json_object();
-    bench_set_number(t, "ratio", p->n ? p->ratio : NAN, none);
-    bench_set_number(t, "low", p->n ? p->low : NAN, none);
-    bench_set_number(t, "high", p->n ? p->high : NAN, none);
+    bench_set_perturbation(t, p, none);
     json_object_set_new(t, "steps", json_integer((json_int_t)p->n));
-    json_object_set_new(t, "undecided", json_boolean(p->undecided));
-    if (p->n) json_object_set_new(t, "perturbed", json_boolean(p->perturbed));
-    else bench_set_null(t, "perturbed", none);
     if (r->trace_file[0]) json_object_set_new(t, "file", json_string(r->trace_file));
     else bench_set_null(t, "file", "no trace was written");
     json_object_set_new(row, "trace", t);

@@ -8,6 +8,7 @@
 #include "bench/profile.h"
 #include "bench/profile_timeline.h"
 #include "bench/scaling_loss.h"
+#include "bench/trace_row.h"
 #include "bench/twins.h"
 #include "model/engine_replay.h"
 #include "model/step_trace.h"
@@ -42,8 +43,8 @@ static rm_status nomem(void) { return rm_fail(RM_E_NOMEM, "out of memory for the
 
 static rm_status stop_together(rank_run *r)
 {
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
+    bool stop;
+    RM_TRY(bench_stop_asked(r->s.comm, &stop));
     return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted: nothing stored") : RM_OK;
 }
 
@@ -73,7 +74,7 @@ static rm_status set_up(rank_run *r)
 {
     const bench_options *o = r->o;
     const rm_engine_config ec = { .recipe = &r->s.recipe, .dtype = r->s.dtype, .px = r->s.recipe.px, .batch = r->s.batch, .classes = r->s.classes, .no_fuse = o->no_fuse, .timers = true,
-                                  .split = o->split[0] ? o->split : r->s.recipe.split, .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .seed = (uint64_t)o->seed };
+                                  .split = bench_split(o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .seed = (uint64_t)o->seed };
     RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
     RM_TRY(open_source(r));
     RM_TRY(rm_counters_open(&r->counters));
@@ -165,6 +166,11 @@ static json_t *budget_json(const bench_steps *plain, const bench_steps *traced)
 static void set_step(rank_run *r, const bench_steps *plain, const bench_steps *traced)
 {
     r->cost = rm_perturbation_paired(traced->slowest, plain->slowest, (size_t)plain->n);
+    json_t *trace = json_object();
+    bench_set_perturbation(trace, &r->cost, "no pair of steps was measured");
+    json_object_set_new(trace, "pairs", json_integer((json_int_t)r->cost.n));
+    json_object_set_new(trace, "traced_step_s", bench_number(rm_median(traced->slowest, (size_t)traced->n)));
+    json_object_set_new(r->got, "trace", trace);
     r->step_s = rm_median(plain->slowest, (size_t)plain->n);
     json_object_set_new(r->got, "budget_s", budget_json(plain, traced));
     json_object_set_new(r->got, "stragglers", traced->ranks > 1 ? bench_stragglers_json(traced, json_object_get(r->got, "hosts")) : json_array());
@@ -221,7 +227,7 @@ static rm_status layers(rank_run *r)
 /* ---- what communication costs */
 static rm_status twins(rank_run *r)
 {
-    const char *split = r->o->split[0] ? r->o->split : r->s.recipe.split[0] ? r->s.recipe.split : "single";
+    const char *split = bench_split(r->o, &r->s);
     json_t *measured = NULL;
     rm_synthetic y;
     if (rm_comm_size(r->s.comm) == 1) return RM_OK;
@@ -301,22 +307,22 @@ static void add_asked_for(const rank_run *r, uint64_t delay_ns, probes *p)
     add_probe(p, (bench_probe){ BENCH_PROBE_INPUT, 0, delay_ns });
 }
 
+static const char *const slope_keys[] = { "predicted_slope", "measured_slope", "slope_low", "slope_high", "prediction_error" };
+
 static json_t *change_json(const bench_change *c, double step_s)
 {
-    static const char *const keys[] = { "predicted_slope", "measured_slope", "slope_low", "slope_high", "prediction_error" };
     json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:f, s:s}", "what", c->what, "origin", c->measured ? "measured" : "projected", "gain_s", c->gain_s, "gain_share", c->gain_s / step_s, "step_s_then", step_s - c->gain_s, "note", c->note);
-    for (size_t i = 0; i < RM_COUNT(keys); i++) bench_set_null(j, keys[i], c->note);
+    for (size_t i = 0; i < RM_COUNT(slope_keys); i++) bench_set_null(j, slope_keys[i], c->note);
     return j;
 }
 
 static void add_slopes(json_t *change, const json_t *measured)
 {
-    static const char *const keys[] = { "predicted_slope", "measured_slope", "slope_low", "slope_high", "prediction_error" };
-    for (size_t i = 0; i < RM_COUNT(keys); i++) {
+    for (size_t i = 0; i < RM_COUNT(slope_keys); i++) {
         char reason[64];
-        snprintf(reason, sizeof reason, "%s_reason", keys[i]);
+        snprintf(reason, sizeof reason, "%s_reason", slope_keys[i]);
         json_object_del(change, reason);
-        json_object_set(change, keys[i], json_object_get(measured, keys[i]));
+        json_object_set(change, slope_keys[i], json_object_get(measured, slope_keys[i]));
         if (json_object_get(measured, reason)) json_object_set(change, reason, json_object_get(measured, reason));
     }
 }
@@ -371,22 +377,19 @@ static rm_status timeline(rank_run *r)
     return !t || json_object_set_new(r->got, "timeline", t) == 0 ? RM_OK : nomem();
 }
 
-/* Rank 0 tells what tracing cost, for every rank says so beside its file. A file that cannot be written costs the file and nothing else. */
+/* Rank 0 tells what tracing cost, for every rank says so beside its file. */
 static rm_status end_trace(rank_run *r)
 {
     char files[RM_TRACE_PATH];
-    int32_t failed;
+    json_t *trace = json_object_get(r->got, "trace"); /* rank 0's */
+    bool cut = false;
     RM_TRY(rm_comm_host_broadcast(r->s.comm, &r->cost, sizeof r->cost, 0));
-    if (!r->o->trace[0]) {
-        rm_step_trace_drop(&r->trace, &r->e);
-        return RM_OK;
-    }
-    failed = rm_step_trace_end(&r->trace, &r->e, &r->cost) != RM_OK;
-    if (failed) rm_warn("%s", rm_last_error());
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &failed, 1, RM_I32, RM_MAX));
-    rm_step_trace_name(&r->trace, -1, rm_comm_size(r->s.comm), files, sizeof files);
-    json_object_set_new(r->got, "trace_file", json_string(files));
-    json_object_set_new(r->got, "trace_cut", json_boolean(failed));
+    if (r->o->trace[0]) RM_TRY(bench_trace_end(r->s.comm, &r->e, &r->trace, &r->cost, files, sizeof files, &cut));
+    else rm_step_trace_drop(&r->trace, &r->e);
+    if (!trace) return RM_OK;
+    if (r->o->trace[0]) json_object_set_new(trace, "file", json_string(files));
+    else bench_set_null(trace, "file", "no --trace");
+    json_object_set_new(trace, "cut", json_boolean(cut));
     return RM_OK;
 }
 
@@ -394,7 +397,7 @@ static rm_status describe(rank_run *r)
 {
     const struct { const char *key, *text; } texts[] = {
         { "device", r->s.info.device }, { "device_name", r->s.info.name }, { "library", r->s.info.library }, { "dtype", rm_dtype_name(r->s.dtype) },
-        { "comm_library", rm_comm_library(r->s.comm) }, { "split", r->o->split[0] ? r->o->split : r->s.recipe.split[0] ? r->s.recipe.split : "single" },
+        { "comm_library", rm_comm_library(r->s.comm) }, { "split", bench_split(r->o, &r->s) },
         { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" }, { "input", r->s.data ? "real" : "synthetic" },
     };
     const struct { const char *key; int64_t value; } numbers[] = {

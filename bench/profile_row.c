@@ -4,29 +4,10 @@
 #include "bench/profile.h"
 #include "bench/rows.h"
 #include "bench/scaling_loss.h"
-#include "profiler/perturb.h"
-#include "profiler/stats.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void set_trace(json_t *row, const json_t *got, const bench_steps *traced, const bench_steps *plain)
-{
-    const rm_perturbation p = rm_perturbation_paired(traced->slowest, plain->slowest, (size_t)plain->n);
-    json_t *t = json_object(), *file = json_object_get(got, "trace_file");
-    bench_set_number(t, "ratio", p.ratio, "no pair of steps was measured");
-    bench_set_number(t, "low", p.low, "no pair of steps was measured");
-    bench_set_number(t, "high", p.high, "no pair of steps was measured");
-    json_object_set_new(t, "pairs", json_integer((json_int_t)p.n));
-    json_object_set_new(t, "perturbed", json_boolean(p.perturbed));
-    json_object_set_new(t, "undecided", json_boolean(p.undecided));
-    json_object_set_new(t, "traced_step_s", bench_number(rm_median(traced->slowest, (size_t)traced->n)));
-    json_object_set_new(t, "cut", json_boolean(json_is_true(json_object_get(got, "trace_cut"))));
-    if (file) json_object_set(t, "file", file);
-    else bench_set_null(t, "file", "no --trace");
-    json_object_set_new(row, "trace", t);
-}
 
 static void set_throughput(json_t *row, const json_t *got, const bench_steps *plain)
 {
@@ -62,14 +43,13 @@ static void set_communication(json_t *row, const json_t *got, const bench_steps 
 
 static void set_all(json_t *row, const bench_options *o, const json_t *got, const bench_steps *traced, const bench_steps *plain)
 {
-    static const char *const copied[] = { "device", "device_name", "library", "dtype", "px", "batch_per_device", "classes", "threads", "comm_library", "split", "wire", "buckets", "input", "budget_s", "wall_ns",
+    static const char *const copied[] = { "device", "device_name", "library", "dtype", "px", "batch_per_device", "classes", "threads", "comm_library", "split", "wire", "buckets", "input", "trace", "budget_s", "wall_ns",
                                           "layers", "bound_s_reason", "mfu", "mfu_reason", "mfu_peak", "flops_per_image", "at_bounds_s", "at_bounds_s_reason", "peaks", "peaks_reason", "roof", "stragglers", "loader_images_per_s", "loader_images_per_s_reason", "changes", "sensitivity", "sensitivity_reason", "timeline" };
     json_object_set_new(row, "origin", json_string("measured"));
     json_object_set_new(row, "ranks", json_integer(plain->ranks));
     for (size_t i = 0; i < RM_COUNT(copied); i++)
         if (json_object_get(got, copied[i])) json_object_set(row, copied[i], json_object_get(got, copied[i]));
     set_throughput(row, got, plain);
-    set_trace(row, got, traced, plain);
     set_communication(row, got, traced);
     json_object_set_new(row, "reproduce", bench_reproduce(&bench_cmd_profile, o));
 }

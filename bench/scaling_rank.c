@@ -9,6 +9,7 @@
 #include "bench/rows.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
+#include "bench/trace_row.h"
 #include "bench/twins.h"
 #include <math.h>
 #include <stdio.h>
@@ -43,8 +44,8 @@ static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_redu
 /* A signal may have come to any rank, and all must stop at the same place: who leaves alone lets the others wait for the time-out. */
 static rm_status stop_together(rank_run *r)
 {
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
+    bool stop;
+    RM_TRY(bench_stop_asked(r->s.comm, &stop));
     return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; finished rows are kept, run it again to go on") : RM_OK;
 }
 
@@ -149,12 +150,6 @@ static rm_status run_data_only(rank_run *r, mode_result *all)
     return st;
 }
 
-static const char *split_of(const rank_run *r)
-{
-    const char *split = r->o->split[0] ? r->o->split : r->s.recipe.split;
-    return split[0] ? split : "single";
-}
-
 /* ---- gathering */
 static rm_status gather_series(rank_run *r, const series *m, json_t **out)
 {
@@ -181,7 +176,7 @@ static rm_status gather_memory(rank_run *r, json_t *root)
 /* ---- twins: what the all-reduce costs, on a synthetic batch */
 static rm_status run_twins(rank_run *r, json_t *root)
 {
-    const char *split = split_of(r);
+    const char *split = bench_split(r->o, &r->s);
     rm_synthetic y;
     json_t *twins = NULL;
     if (rm_comm_size(r->s.comm) == 1 || r->o->no_twins || !strcmp(r->o->input_mode, "data-only")) return RM_OK;
@@ -265,12 +260,8 @@ static rm_status judge_pairs(const double *all, int ranks, int32_t pairs, json_t
         for (int k = 0; k < ranks; k++) v[(i % 2) * n + i / 2] = fmax(v[(i % 2) * n + i / 2], all[(size_t)k * 2 * n + i]);
     if (!v) return rm_fail(RM_E_NOMEM, "out of memory for step times");
     *cost = rm_perturbation_paired(v, v + n, n);
-    bench_set_number(out, "ratio", cost->ratio, few);
-    bench_set_number(out, "low", cost->low, few);
-    bench_set_number(out, "high", cost->high, few);
+    bench_set_perturbation(out, cost, few);
     json_object_set_new(out, "pairs", json_integer(pairs));
-    json_object_set_new(out, "perturbed", json_boolean(cost->perturbed));
-    json_object_set_new(out, "undecided", json_boolean(cost->undecided));
     json_object_set_new(out, "traced_step_s", bench_samples(v, n));
     json_object_set_new(out, "untraced_step_s", bench_samples(v + n, n));
     free(v);
@@ -290,19 +281,15 @@ static rm_status gather_pairs(rank_run *r, const traced *t, json_t *out, rm_pert
     return st;
 }
 
-/* A file that cannot be written costs the file and not the row: the status says how it went on the rank where it went worst. */
 static rm_status write_trace(rank_run *r, traced *t, const rm_perturbation *cost, json_t *out)
 {
     char files[RM_TRACE_PATH];
-    const rm_status st = rm_step_trace_end(&t->trace, &r->e, cost);
-    int32_t failed = st != RM_OK;
-    if (failed) rm_warn("%s", rm_last_error());
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &failed, 1, RM_I32, RM_MAX));
-    rm_step_trace_name(&t->trace, -1, rm_comm_size(r->s.comm), files, sizeof files);
+    bool cut;
+    RM_TRY(bench_trace_end(r->s.comm, &r->e, &t->trace, cost, files, sizeof files, &cut));
     json_object_set_new(out, "files", json_string(files));
     if (t->trace.file[0]) json_object_set_new(out, "file", json_string(t->trace.file));
     else bench_set_null(out, "file", "it could not be written");
-    json_object_set_new(out, "cut", json_boolean(failed));
+    json_object_set_new(out, "cut", json_boolean(cut));
     return RM_OK;
 }
 
@@ -335,7 +322,7 @@ static rm_status to_accuracy(rank_run *r, json_t *root)
     rm_train_config c = {
         .recipe = &r->s.recipe, .data = r->s.data, .classes = r->s.classes, .batch = r->s.batch, .workers = o->workers, .eval_batch = r->s.eval_batch,
         .dtype = r->s.dtype, .seed = (uint64_t)o->seed, .epochs = -1, .target_top1 = o->target >= 0 ? o->target : r->s.recipe.target_top1, .save_dir = "",
-        .split = split_of(r), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad,
+        .split = bench_split(r->o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad,
         .start_ns = rm_now_ns(), .interrupted = bench_signal,
     };
     rm_status st = rm_train(r->s.device, r->s.comm, &c, &t);
@@ -382,7 +369,7 @@ static void describe(const rank_run *r, json_t *root)
         { "library", bench_row_text_or(m, "library", r->s.info.library) },
         { "dtype", bench_row_text_or(m, "dtype", rm_dtype_name(r->s.dtype)) },
         { "comm_library", rm_comm_library(r->s.comm) },
-        { "split", split_of(r) },
+        { "split", bench_split(r->o, &r->s) },
         { "wire", bench_wire(r->o) == RM_BF16 ? "bf16" : "fp32" },
     };
     for (size_t i = 0; i < RM_COUNT(texts); i++) json_object_set_new(root, texts[i].key, json_string(texts[i].text));
@@ -401,10 +388,10 @@ static rm_status subject_new(rank_run *r)
 {
     const bench_options *o = r->o;
     const int size = rm_comm_size(r->s.comm);
-    if (r->acts) RM_TRY(bench_ghost_new(o, &r->s, split_of(r), &r->ghost));
+    if (r->acts) RM_TRY(bench_ghost_new(o, &r->s, bench_split(r->o, &r->s), &r->ghost));
     else {
         const rm_engine_config ec = { .recipe = &r->s.recipe, .dtype = r->s.dtype, .px = r->s.recipe.px, .batch = r->s.batch, .classes = r->s.classes, .no_fuse = o->no_fuse,
-                                      .timers = !o->no_timers, .split = split_of(r), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
+                                      .timers = !o->no_timers, .split = bench_split(r->o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
                                       .seed = (uint64_t)o->seed };
         RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
         RM_TRY(rm_counters_open(&r->counters));

@@ -99,20 +99,11 @@ static rm_status note_plain(measuring *m, size_t at, const rm_step *s)
 }
 
 /* ---- steps */
-/* All ranks stop at the same place. A barrier as well. */
-static rm_status meet(measuring *m)
-{
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(m->comm, &stop, 1, RM_I32, RM_MAX));
-    m->interrupted = stop;
-    return stop ? RM_OK : rm_comm_barrier(m->comm);
-}
-
 static rm_status take(measuring *m, int32_t round, int32_t slot)
 {
     const rm_inject before = m->e->inject;
     rm_step s;
-    RM_TRY(meet(m));
+    RM_TRY(bench_meet(m->comm, &m->interrupted));
     if (m->interrupted) return RM_OK;
     m->e->inject = injected(before, slot < m->plain ? NULL : &m->probe[slot - m->plain]);
     const rm_status st = rm_engine_step(m->e, m->src, 0, 0.0, &s);
@@ -123,20 +114,10 @@ static rm_status take(measuring *m, int32_t round, int32_t slot)
     return slot < m->plain ? note_plain(m, (size_t)round * (size_t)m->plain + (size_t)slot, &s) : RM_OK;
 }
 
-/* The same order on every rank, another one in every round. */
-static void shuffle(const measuring *m, int32_t round, int32_t *order)
-{
-    rm_rng g = rm_rng_for(m->seed, 0x73656e73u, (uint64_t)round);
-    for (int32_t i = 0; i < m->plain + m->n; i++) {
-        const int32_t j = (int32_t)rm_rng_below(&g, (uint32_t)i + 1);
-        order[i] = order[j];
-        order[j] = i;
-    }
-}
-
 static rm_status one_round(measuring *m, int32_t round, int32_t *order)
 {
-    shuffle(m, round, order);
+    rm_rng g = rm_rng_for(m->seed, 0x73656e73u, (uint64_t)round); /* the same order on every rank, another one in every round */
+    rm_rng_shuffle(&g, m->plain + m->n, order);
     for (int32_t i = 0; i < m->plain + m->n; i++) {
         RM_TRY(take(m, round, order[i]));
         if (m->interrupted) return RM_OK;

@@ -165,6 +165,26 @@ static rm_status agree(const bench_options *o, const bench_session *s)
 rm_dtype bench_wire(const bench_options *o) { return o->allreduce_dtype && !strcmp(o->allreduce_dtype, "bf16") ? RM_BF16 : RM_F32; }
 rm_split_order bench_split_order(const bench_options *o) { return o->split_order && !strcmp(o->split_order, "forward") ? RM_SPLIT_FORWARD : RM_SPLIT_READY; }
 
+const char *bench_split(const bench_options *o, const bench_session *s)
+{
+    const char *split = o->split[0] ? o->split : s->recipe.split;
+    return split[0] ? split : "single";
+}
+
+rm_status bench_stop_asked(rm_comm *comm, bool *out)
+{
+    int32_t stop = bench_signal() != 0;
+    RM_TRY(rm_comm_host_reduce(comm, &stop, 1, RM_I32, RM_MAX));
+    *out = stop;
+    return RM_OK;
+}
+
+rm_status bench_meet(rm_comm *comm, bool *out_stop)
+{
+    RM_TRY(bench_stop_asked(comm, out_stop));
+    return *out_stop ? RM_OK : rm_comm_barrier(comm);
+}
+
 rm_loader_config bench_loader_config(const bench_session *s, const bench_options *o)
 {
     const rm_recipe *q = &s->recipe;
@@ -348,4 +368,21 @@ void bench_print_plan(const bench_session *s, const rm_engine *e)
            (double)z.activation_bytes * 1e-6, (double)z.activation_naive_bytes * 1e-6, (double)z.params_bytes * 1e-6, (double)z.weight_copy_bytes * 1e-6,
            (double)z.workspace_bytes * 1e-6);
     print_split(e);
+}
+
+rm_status bench_print_device_plan(const bench_options *o)
+{
+    bench_session s;
+    rm_engine e = { 0 };
+    rm_status st = RM_OK;
+    RM_TRY(bench_session_plan(o, "tiny", &s));
+    RM_TRY_GOTO(st, bench_session_device(o, &s), out);
+    const rm_engine_config ec = { .recipe = &s.recipe, .dtype = s.dtype, .px = s.recipe.px, .batch = s.batch, .classes = s.classes, .no_fuse = o->no_fuse,
+                                  .split = bench_split(o, &s), .split_order = bench_split_order(o) };
+    RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
+    bench_print_plan(&s, &e);
+out:
+    rm_engine_free(&e);
+    bench_session_close(&s);
+    return st;
 }

@@ -25,6 +25,12 @@ void      bench_session_close(bench_session *s);
 /* --allreduce-dtype and --split-order. */
 rm_dtype  bench_wire(const bench_options *o);
 rm_split_order bench_split_order(const bench_options *o);
+/* The split in force: the option's, else the recipe's, else "single". */
+const char *bench_split(const bench_options *o, const bench_session *s);
+/* Has a signal come to any rank? All must stop at the same place: who leaves alone lets the others wait for the time-out. Collective. */
+rm_status bench_stop_asked(rm_comm *comm, bool *out) RM_CHECKED;
+/* The same before a step; where none has come, all ranks go on together. */
+rm_status bench_meet(rm_comm *comm, bool *out_stop) RM_CHECKED;
 /* How this rank reads the training part. */
 rm_loader_config bench_loader_config(const bench_session *s, const bench_options *o);
 
@@ -55,6 +61,8 @@ json_t   *bench_budget_json(const rm_budget *sum, double step_s);
 
 /* --dry-run: memory, FLOPs and splits of what would run. */
 void      bench_print_plan(const bench_session *s, const rm_engine *e);
+/* The same of one device of a command that trains, opened for it. */
+rm_status bench_print_device_plan(const bench_options *o) RM_CHECKED;
 
 /* Runs `body` on n ranks. In a rank process (started by us or by the user's own launcher), or for n == 1 with `inside`, it
  * runs here; else n ranks of this command line are started, which come here again, and rank 0's result is read.

@@ -69,8 +69,8 @@ static rm_status measure(rank_run *r, json_t **out)
 /* A signal may have come to any rank: the launcher wants to hear of it. */
 static rm_status interrupted(const rank_run *r)
 {
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(r->s.comm, &stop, 1, RM_I32, RM_MAX));
+    bool stop;
+    RM_TRY(bench_stop_asked(r->s.comm, &stop));
     return stop ? rm_fail(RM_E_INTERRUPTED, "interrupted; the rounds that were done are kept") : RM_OK;
 }
 

@@ -153,21 +153,12 @@ static rm_status note_ready(bench_record *r, int32_t at, const rm_step *s)
     return RM_OK;
 }
 
-/* All ranks stop at the same place. A barrier as well. */
-static rm_status meet(bench_record *r, bool *out_stop)
-{
-    int32_t stop = bench_signal() != 0;
-    RM_TRY(rm_comm_host_reduce(r->comm, &stop, 1, RM_I32, RM_MAX));
-    *out_stop = stop;
-    return stop ? RM_OK : rm_comm_barrier(r->comm);
-}
-
 /* at < 0: warm-up. */
 static rm_status take(bench_record *r, bench_series *s, int32_t at)
 {
     rm_step one;
     RM_TRY(choose(r->subject, s->split, r->cfg->order, s->mode));
-    RM_TRY(meet(r, &r->interrupted));
+    RM_TRY(bench_meet(r->comm, &r->interrupted));
     if (r->interrupted) return RM_OK;
     const uint64_t cpu = rm_comm_cpu_ns(r->comm);
     RM_TRY(step(r->subject, &one));
@@ -197,17 +188,6 @@ static rm_status take_isolated(bench_record *r, bench_series *s)
 }
 
 /* ---- rounds */
-/* The same order on every rank, another one in every round. */
-static void shuffle(const bench_record *r, int32_t round, int32_t *order)
-{
-    rm_rng g = rm_rng_for(r->cfg->seed, 0x7477696eu, (uint64_t)round);
-    for (int32_t i = 0; i < r->n; i++) {
-        const int32_t j = (int32_t)rm_rng_below(&g, (uint32_t)i + 1);
-        order[i] = order[j];
-        order[j] = i;
-    }
-}
-
 /* How many times the all-reduces run alone in this round: spread over all of them, the first included. */
 static int32_t isolated_in(const bench_record *r, int32_t at)
 {
@@ -218,7 +198,8 @@ static int32_t isolated_in(const bench_record *r, int32_t at)
 static rm_status one_round(bench_record *r, int32_t round, int32_t *order)
 {
     const int32_t at = round - r->cfg->warmup;
-    shuffle(r, round, order);
+    rm_rng g = rm_rng_for(r->cfg->seed, 0x7477696eu, (uint64_t)round); /* the same order on every rank, another one in every round */
+    rm_rng_shuffle(&g, r->n, order);
     for (int32_t i = 0; i < r->n; i++) {
         RM_TRY(take(r, &r->series[order[i]], at));
         if (r->interrupted) return RM_OK;
