@@ -162,6 +162,13 @@ rm_status rm_device_spin(rm_device *d, rm_queue *q, uint64_t ns)
     return ns ? d->ops->spin(d, q, ns) : RM_OK;
 }
 
+/* ---- recordings */
+bool rm_device_can_record(const rm_device *d) { return d->ops->record_begin != NULL; }
+rm_status rm_record_begin(rm_device *d) { return d->ops->record_begin(d); }
+rm_status rm_record_end(rm_device *d, rm_recording **out_recording) { return d->ops->record_end(d, out_recording); }
+rm_status rm_record_run(rm_device *d, rm_recording *r) { return d->ops->record_run(d, r); }
+void rm_record_free(rm_device *d, rm_recording *r) { if (r) d->ops->record_free(d, r); }
+
 /* ---- ops */
 size_t rm_layout_bytes(rm_device *d, const rm_tdesc *t) { return d->ops->layout_bytes(d, t); }
 

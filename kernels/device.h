@@ -11,12 +11,13 @@
 #define RM_DEVICE_H
 #include "kernels/op.h"
 
-enum { RM_DEVICE_ABI = 2 };
+enum { RM_DEVICE_ABI = 3 };
 typedef struct rm_device rm_device;
 typedef struct rm_buf    rm_buf;    /* untyped bytes, one memory kind */
 typedef struct rm_queue  rm_queue;  /* in-order queue; NULL means the device's compute queue */
 typedef struct rm_mark   rm_mark;   /* a point in a queue: CUDA event, host clock reading */
 typedef struct rm_plan   rm_plan;   /* a prepared op: algorithm, descriptors, layouts */
+typedef struct rm_recording rm_recording; /* work of many calls, enqueued again by one: a CUDA graph */
 struct rm_peaks;                    /* kernels/peaks.h */
 
 typedef enum rm_mem { RM_MEM_DEVICE, RM_MEM_PINNED } rm_mem;
@@ -48,6 +49,8 @@ typedef struct rm_device_info {
     uint64_t memory_bytes;           /* usable */
     uint32_t dtypes;                 /* bit (1 << rm_dtype): supported */
     uint32_t native_dtypes;          /* ... by hardware at full speed; others are emulated and say so in impl */
+    bool     async;                  /* queues run while the host goes on */
+    char     caveat[64];             /* what every figure taken on it must carry: "unverified on hardware"; "" for nothing */
 } rm_device_info;
 
 typedef struct rm_device_ops {
@@ -75,6 +78,11 @@ typedef struct rm_device_ops {
     bool      (*mark_done)(const rm_mark *m);
     rm_status (*mark_ns)(const rm_mark *m, uint64_t *out_ns);
     rm_status (*spin)(rm_device *d, rm_queue *q, uint64_t ns);   /* NULL: cannot */
+    /* Recordings; all NULL: cannot. */
+    rm_status (*record_begin)(rm_device *d);
+    rm_status (*record_end)(rm_device *d, rm_recording **out_recording);
+    rm_status (*record_run)(rm_device *d, rm_recording *r);
+    void      (*record_free)(rm_device *d, rm_recording *r);
 
     size_t    (*layout_bytes)(rm_device *d, const rm_tdesc *t);
     rm_status (*plan)(rm_device *d, const rm_op *op, rm_plan **out_plan, rm_plan_info *out_info);
@@ -123,6 +131,17 @@ rm_status rm_mark_ns(const rm_device *d, const rm_mark *m, uint64_t *out_ns) RM_
 /* Keeps the queue busy for that long: no less, and more only by what the machine takes away meanwhile. For known trouble on purpose
  * (model/engine.h, rm_inject): on a processor it takes the core, as an op would. RM_E_UNSUPPORTED where the device cannot. */
 rm_status rm_device_spin(rm_device *d, rm_queue *q, uint64_t ns) RM_CHECKED;
+
+/* ---- recordings: what was enqueued once is enqueued again by one call, with the same buffers, plans and marks.
+ * Between begin and end nothing is done yet: no sync, no allocation, no new plan or mark, no mark_done; writes and reads between the
+ * device and memory of RM_MEM_PINNED only, whose contents count when it runs. Queues other than the compute queue take part once they
+ * wait for a mark that was set in the recording, and the compute queue must wait for them before its end. Marks set in a recording have
+ * the time of its last run. record_end() with NULL for `out_recording` forgets what was recorded, and so does any failure. */
+bool      rm_device_can_record(const rm_device *d);
+rm_status rm_record_begin(rm_device *d) RM_CHECKED;
+rm_status rm_record_end(rm_device *d, rm_recording **out_recording) RM_CHECKED;
+rm_status rm_record_run(rm_device *d, rm_recording *r) RM_CHECKED;   /* enqueues all of it on the compute queue */
+void      rm_record_free(rm_device *d, rm_recording *r);             /* NULL is fine. Sync */
 
 /* ---- ops */
 /* Bytes of a tensor in its layout, padding included. On ref every f32 tensor is stored as doubles (8 bytes an element),

@@ -308,7 +308,6 @@ static rm_status finish_bucket(rm_engine *e, uint32_t i, rm_step *s)
     const uint64_t from = rm_now_ns();
     RM_TRY(rm_buckets_wait(&e->buckets, i));
     if (rm_comm_size(e->comm) > 1) RM_TRY(blocked(e, s, from));
-    RM_TRY(rm_intervals_add(&e->classes.comm, e->buckets.at[i].start_ns, e->buckets.at[i].end_ns));
     return e->cfg.update_on_arrival ? rm_net_update_part(e->net, i) : RM_OK;
 }
 
@@ -340,6 +339,8 @@ static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
 static rm_status account(rm_engine *e, rm_step *s)
 {
     const uint64_t end = rm_now_ns();
+    RM_TRY(rm_buckets_end(&e->buckets));
+    for (uint32_t i = 0; i < e->buckets.n; i++) RM_TRY(rm_intervals_add(&e->classes.comm, e->buckets.at[i].start_ns, e->buckets.at[i].end_ns));
     RM_TRY(add_compute(e, RM_PASS_UPDATE, RM_PASS_UPDATE));
     RM_TRY(rm_intervals_add(&e->classes.host, e->host_from_ns, end));
     s->step_ns = end - s->begin_ns;

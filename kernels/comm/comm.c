@@ -168,15 +168,33 @@ void rm_comm_delay_next(rm_comm *c, uint64_t ns)
     if (c) c->delay_ns = ns;
 }
 
-rm_status rm_comm_reduce_wait_timed(rm_comm *c, rm_request *request, rm_queue *order_before, rm_reduce_time *out)
+rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before)
 {
     RM_ASSERT(c && request && request->comm == c);
-    RM_TRY(c->ops->reduce_wait(c, request, order_before));
-    if (out) *out = request->time; /* the request is free again, and not yet used again: one thread at a time */
-    return RM_OK;
+    const rm_status st = c->ops->reduce_wait(c, request, order_before);
+    if (st != RM_OK) c->ops->reduce_free(c, request);
+    return st;
 }
 
-rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) { return rm_comm_reduce_wait_timed(c, request, order_before, NULL); }
+rm_status rm_comm_reduce_time(rm_comm *c, const rm_request *request, rm_reduce_time *out)
+{
+    RM_ASSERT(c && request && request->comm == c);
+    return c->ops->reduce_time(c, request, out);
+}
+
+void rm_comm_reduce_free(rm_comm *c, rm_request *request)
+{
+    if (request) c->ops->reduce_free(c, request);
+}
+
+rm_status rm_comm_reduce_finish(rm_comm *c, rm_request *request, rm_reduce_time *out)
+{
+    RM_TRY(rm_comm_reduce_wait(c, request, NULL));
+    rm_status st = c->device ? rm_device_sync(c->device, NULL) : RM_OK;
+    if (st == RM_OK && out) st = rm_comm_reduce_time(c, request, out);
+    rm_comm_reduce_free(c, request);
+    return st;
+}
 
 uint64_t rm_comm_cpu_ns(const rm_comm *c) { return c && c->ops->cpu_ns ? c->ops->cpu_ns(c) : 0; }
 

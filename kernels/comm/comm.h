@@ -2,7 +2,8 @@
  *
  * A table (rm_comm_ops) behind checked wrappers. Collectives are called by all ranks in the same order.
  * reduce_start()/reduce_wait() is the overlapped all-reduce: a stream event for nccl, a communication thread for mpi
- * (MPI libraries make no background progress), nothing for self. Sum, never mean: the optimiser scales once.
+ * (MPI libraries make no background progress), nothing for self. Sum, never mean: the optimiser scales once. A request lives until
+ * reduce_free(): with nccl it may be part of a recording (kernels/device.h) that is run many times, and its times are those of the last run.
  * All-reduces of one communicator are carried one after the other, in the order in which they were started.
  *
  * Faults: a call that outlives `timeout_s`, or a peer that fails, gives RM_E_PEER with a line that says who and where;
@@ -12,7 +13,7 @@
  * nccl fits as follows. open: ncclGetUniqueId on rank 0, broadcast over MPI, ncclCommInitRankConfig(blocking = 0) polled with
  * ncclCommGetAsyncError; one stream of its own. reduce_start: cudaStreamWaitEvent(stream, after); cudaEventRecord(begin);
  * ncclGroupStart; ncclAllReduce(ncclSum) per span, in place; ncclGroupEnd; cudaEventRecord(end); wire bf16 puts a cast kernel
- * before and after. reduce_wait: cudaStreamWaitEvent(order_before, end); the host does not wait, so `time` is read from the two events
+ * before and after. reduce_wait: cudaStreamWaitEvent(order_before, end); the host does not wait, so reduce_time reads the two events
  * once the step has been synchronised. delay_next: a kernel that spins on %globaltimer before `end`. cpu_ns: NULL, there is no thread.
  * check: ncclCommGetAsyncError. abort: ncclCommAbort. Watchdog: a host thread that compares the age of the oldest `end` that is not
  * done with timeout_s, then check and abort. */
@@ -20,7 +21,7 @@
 #define RM_COMM_H
 #include "kernels/device.h"
 
-enum { RM_COMM_ABI = 3, RM_COMM_DIGEST_BYTES = 64, RM_COMM_HOST_BYTES = 64 };
+enum { RM_COMM_ABI = 4, RM_COMM_DIGEST_BYTES = 64, RM_COMM_HOST_BYTES = 64 };
 typedef char rm_comm_host_name[RM_COMM_HOST_BYTES];
 typedef struct rm_comm rm_comm;
 typedef struct rm_request rm_request;
@@ -30,6 +31,9 @@ typedef struct rm_span { rm_ref at; uint64_t count; rm_dtype dtype; } rm_span;  
 /* wire: the type in which gradients travel: RM_F32 is the arena's own, RM_BF16 halves the bytes of f32 gradients (rounded once
  * before the sum and once an addition). */
 typedef struct rm_comm_config { double timeout_s; rm_dtype wire; } rm_comm_config;
+
+/* When an all-reduce was under way on this rank, rm_now_ns(). */
+typedef struct rm_reduce_time { uint64_t begin_ns, end_ns; } rm_reduce_time;
 
 typedef struct rm_comm_ops {
     uint32_t abi;
@@ -45,6 +49,8 @@ typedef struct rm_comm_ops {
     rm_status (*host_broadcast)(rm_comm *c, void *inout, size_t bytes, int root);
     rm_status (*reduce_start)(rm_comm *c, const rm_span *span, uint32_t n, const rm_mark *after, rm_request **out_request);
     rm_status (*reduce_wait)(rm_comm *c, rm_request *request, rm_queue *order_before);
+    rm_status (*reduce_time)(rm_comm *c, const rm_request *request, rm_reduce_time *out);
+    void      (*reduce_free)(rm_comm *c, rm_request *request);
     rm_status (*check)(rm_comm *c);
     const char *(*library)(void);
     uint64_t  (*cpu_ns)(const rm_comm *c);   /* NULL: no thread of its own */
@@ -73,12 +79,13 @@ rm_status rm_comm_host_gather(rm_comm *c, const void *mine, size_t bytes, void *
 rm_status rm_comm_host_broadcast(rm_comm *c, void *inout, size_t bytes, int root) RM_CHECKED;
 /* In-place sum of `n` spans of device memory over all ranks, begun when `after` is done (NULL: now). */
 rm_status rm_comm_reduce_start(rm_comm *c, const rm_span *span, uint32_t n, const rm_mark *after, rm_request **out_request) RM_CHECKED;
-/* Later work on `order_before` sees the sums; frees the request. For host-addressed devices this waits. */
+/* Later work on `order_before` sees the sums. For host-addressed devices this waits. After a failure the request is freed. */
 rm_status rm_comm_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) RM_CHECKED;
-/* When the all-reduce was under way on this rank, rm_now_ns(): set by the time rm_comm_reduce_wait() returns. For wait's caller:
- * `out` may be NULL. */
-typedef struct rm_reduce_time { uint64_t begin_ns, end_ns; } rm_reduce_time;
-rm_status rm_comm_reduce_wait_timed(rm_comm *c, rm_request *request, rm_queue *order_before, rm_reduce_time *out) RM_CHECKED;
+/* For a request that was waited for, once the queue that it was ordered before has been synchronised. */
+rm_status rm_comm_reduce_time(rm_comm *c, const rm_request *request, rm_reduce_time *out) RM_CHECKED;
+void      rm_comm_reduce_free(rm_comm *c, rm_request *request);     /* NULL is fine */
+/* All three: the host waits for the sums. `out` may be NULL. */
+rm_status rm_comm_reduce_finish(rm_comm *c, rm_request *request, rm_reduce_time *out) RM_CHECKED;
 /* The next all-reduce started takes this much longer on this rank (--inject link=...). 0 by default and afterwards. */
 void      rm_comm_delay_next(rm_comm *c, uint64_t ns);
 /* CPU time so far of the thread that carries the bytes; 0 where there is none. */
@@ -107,7 +114,7 @@ const char *rm_comm_settings(void);
 
 const rm_comm_ops *const *rm_comm_list(void);       /* NULL-terminated, in order of "bench info" */
 /* ---- for implementers: every communicator's requests begin with this. */
-struct rm_request { rm_comm *comm; rm_reduce_time time; };
+struct rm_request { rm_comm *comm; };
 void rm_comm_own_host(rm_comm_host_name out); /* of this process; never empty */
 extern const rm_comm_ops rm_comm_self, rm_comm_mpi, rm_comm_nccl;
 #endif

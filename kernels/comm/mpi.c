@@ -43,6 +43,7 @@ typedef struct job { rm_status (*run)(mpi_comm *m, struct job *j); rm_status sta
 
 typedef struct mpi_request {
     rm_request base;
+    rm_reduce_time time;
     job job;
     struct mpi_request *next;   /* of the free list */
     rm_span *span;              /* (n_span) copies, room for `room` */
@@ -519,10 +520,10 @@ static rm_status run_all_reduce(mpi_comm *m, job *j)
     const waited w = { "all-reduce", r->bytes, r->number };
     const struct timespec delay = { (time_t)(r->delay_ns / 1000000000u), (long)(r->delay_ns % 1000000000u) };
     RM_TRY(wait_mark(m, r->after));
-    r->base.time.begin_ns = rm_now_ns();
+    r->time.begin_ns = rm_now_ns();
     for (uint32_t i = 0; i < r->n_span; i++) RM_TRY(reduce_span(m, &r->span[i], &w));
     if (r->delay_ns) nanosleep(&delay, NULL);
-    r->base.time.end_ns = rm_now_ns();
+    r->time.end_ns = rm_now_ns();
     return RM_OK;
 }
 
@@ -570,10 +571,21 @@ static rm_status mpi_reduce_wait(rm_comm *c, rm_request *request, rm_queue *orde
 {
     mpi_comm *m = mpi_of(c);
     mpi_request *r = (mpi_request *)request;
-    const rm_status st = await(m, &r->job);
+    return await(m, &r->job);
+}
+
+static rm_status mpi_reduce_time(rm_comm *c, const rm_request *request, rm_reduce_time *out)
+{
+    *out = ((const mpi_request *)request)->time;
+    return RM_OK;
+}
+
+static void mpi_reduce_free(rm_comm *c, rm_request *request)
+{
+    mpi_comm *m = mpi_of(c);
+    mpi_request *r = (mpi_request *)request;
     r->next = m->free;
     m->free = r;
-    return st;
 }
 
 const rm_comm_ops rm_comm_mpi = {
@@ -591,6 +603,8 @@ const rm_comm_ops rm_comm_mpi = {
     .host_broadcast = mpi_host_broadcast,
     .reduce_start = mpi_reduce_start,
     .reduce_wait = mpi_reduce_wait,
+    .reduce_time = mpi_reduce_time,
+    .reduce_free = mpi_reduce_free,
     .check = mpi_check,
     .library = mpi_process_library,
     .cpu_ns = mpi_cpu_ns,

@@ -46,10 +46,16 @@ static rm_status self_reduce_start(rm_comm *c, const rm_span *span, uint32_t n, 
 
 /* The order is that of the mark and the queues, which are the caller's own. */
 static rm_status self_reduce_wait(rm_comm *c, rm_request *request, rm_queue *order_before) { return RM_OK; }
+static rm_status self_reduce_time(rm_comm *c, const rm_request *request, rm_reduce_time *out)
+{
+    *out = (rm_reduce_time){ 0 };
+    return RM_OK;
+}
+static void self_reduce_free(rm_comm *c, rm_request *request) {}
 
 const rm_comm_ops rm_comm_self = {
     .abi = RM_COMM_ABI, .name = "self", .summary = "one rank: nothing to exchange", .available = self_available, .open = self_open,
     .close = self_close, .abort = self_abort, .barrier = self_barrier, .broadcast = self_broadcast, .host_reduce = self_host_reduce,
     .host_gather = self_host_gather, .host_broadcast = self_host_broadcast, .reduce_start = self_reduce_start,
-    .reduce_wait = self_reduce_wait, .check = self_check, .library = self_library,
+    .reduce_wait = self_reduce_wait, .reduce_time = self_reduce_time, .reduce_free = self_reduce_free, .check = self_check, .library = self_library,
 };

@@ -36,6 +36,7 @@ rm_status rm_buckets_new(rm_comm *comm, rm_device *device, const rm_gradients *g
 
 void rm_buckets_free(rm_buckets *b)
 {
+    rm_buckets_keep(b, false);
     for (uint32_t i = 0; i < b->n; i++) rm_mark_free(b->device, b->at[i].mark);
     free(b->at);
     memset(b, 0, sizeof *b);
@@ -43,13 +44,13 @@ void rm_buckets_free(rm_buckets *b)
 
 void rm_buckets_begin(rm_buckets *b)
 {
-    b->started = 0;
+    if (!b->recorded) b->started = 0;
     for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = b->at[i].delay_ns = 0;
 }
 
 void rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns)
 {
-    RM_ASSERT(i < b->n && i >= b->started);
+    RM_ASSERT(i < b->n && i >= b->started && !b->recorded);
     b->at[i].delay_ns += ns;
 }
 
@@ -73,17 +74,35 @@ rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready)
 rm_status rm_buckets_wait(rm_buckets *b, uint32_t i)
 {
     rm_bucket *k = &b->at[i];
-    rm_reduce_time t;
     if (!b->comm) return RM_OK;
     RM_ASSERT(i < b->started);
-    const rm_status st = rm_comm_reduce_wait_timed(b->comm, k->request, NULL, &t);
+    const rm_status st = rm_comm_reduce_wait(b->comm, k->request, NULL);
+    if (st != RM_OK) k->request = NULL;
     if (st == RM_E_PEER) return rm_fail(st, "%s (bucket %u of %u, gradients %u..%u)", rm_last_error(), i + 1, b->n, k->first, k->last);
-    RM_TRY(st);
-    /* One rank alone waits for no mark: on an asynchronous device it may still be ahead. */
-    if (rm_mark_done(b->device, k->mark)) RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
-    k->start_ns = t.begin_ns;
-    k->end_ns = t.end_ns;
+    return st;
+}
+
+rm_status rm_buckets_end(rm_buckets *b)
+{
+    for (uint32_t i = 0; b->comm && i < b->started; i++) {
+        rm_bucket *k = &b->at[i];
+        rm_reduce_time t;
+        RM_TRY(rm_comm_reduce_time(b->comm, k->request, &t));
+        RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
+        k->start_ns = t.begin_ns;
+        k->end_ns = t.end_ns;
+    }
+    if (!b->recorded) rm_buckets_keep(b, false);
     return RM_OK;
+}
+
+void rm_buckets_keep(rm_buckets *b, bool recorded)
+{
+    b->recorded = recorded;
+    for (uint32_t i = 0; !recorded && i < b->n; i++) {
+        rm_comm_reduce_free(b->comm, b->at[i].request);
+        b->at[i].request = NULL;
+    }
 }
 
 rm_status rm_buckets_wait_all(rm_buckets *b)
@@ -100,6 +119,7 @@ rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns)
     const uint64_t begin = rm_now_ns();
     RM_TRY(rm_buckets_ready(b, b->n ? b->at[b->n - 1].last + 1 : 0));
     RM_TRY(rm_buckets_wait_all(b));
+    RM_TRY(rm_device_sync(b->device, NULL));
     *out_ns = rm_now_ns() - begin;
-    return RM_OK;
+    return rm_buckets_end(b);
 }

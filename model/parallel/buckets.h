@@ -1,8 +1,9 @@
 /* Buckets: the gradient arena cut into all-reduces, started as their last gradient is ready, waited for before the update.
  *
  * Spans of the arena, never copies. One thread drives it (the one that runs the network); the communicator carries the bytes.
- * Order within a step: rm_buckets_begin(), rm_buckets_ready() as backward goes on, rm_buckets_wait() for each; then `at[i]` tells when
- * each bucket was ready, started and ended. Threads: one at a time. comm and the gradient buffer are the caller's. */
+ * Order within a step: rm_buckets_begin(), rm_buckets_ready() as backward goes on, rm_buckets_wait() for each, and rm_buckets_end() once the
+ * compute queue was synchronised; then `at[i]` tells when each bucket was ready, started and ended. A step that is run again from a
+ * recording (kernels/device.h) has rm_buckets_begin() and rm_buckets_end() only. Threads: one at a time. comm and the gradient buffer are the caller's. */
 #ifndef RM_BUCKETS_H
 #define RM_BUCKETS_H
 #include "kernels/comm/comm.h"
@@ -25,6 +26,7 @@ typedef struct rm_buckets {
     rm_bucket *at;
     uint32_t   n, started;
     bool       note_launches;
+    bool       recorded;                        /* requests are part of a recording: kept from step to step */
 } rm_buckets;
 
 /* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
@@ -45,8 +47,12 @@ void      rm_buckets_begin(rm_buckets *b);      /* nothing started, nothing dela
 void      rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns);
 /* Gradients 0 .. n_ready-1 are enqueued on the device's compute queue: starts every bucket they complete. */
 rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready) RM_CHECKED;
-/* Bucket i: in order, each once a step. For host-addressed devices this waits. */
+/* Later work on the compute queue sees bucket i's sums. In order, each once a step. For host-addressed devices this waits. */
 rm_status rm_buckets_wait(rm_buckets *b, uint32_t i) RM_CHECKED;
+/* Reads the times of this step's all-reduces. */
+rm_status rm_buckets_end(rm_buckets *b) RM_CHECKED;
+/* The requests of the step before this call become part of a recording, or (false) are freed. */
+void      rm_buckets_keep(rm_buckets *b, bool recorded);
 rm_status rm_buckets_wait_all(rm_buckets *b) RM_CHECKED;
 /* The same all-reduces back to back with nothing else running: T_comm(isolated). Sync; fills at[i]. Gradients are summed in place. */
 rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns) RM_CHECKED;

@@ -70,8 +70,8 @@ static rm_status device_sums(rm_comm *c, rm_device *d, rm_dtype t, uint64_t n)
     const rm_span one[] = { { { buf, 0 }, n / 2, t }, { { buf, n / 2 * each }, n - n / 2, t } }, two = { { buf, n * each }, n, t };
     RM_TRY(rm_comm_reduce_start(c, one, 2, mark, &a));
     RM_TRY(rm_comm_reduce_start(c, &two, 1, NULL, &b));
-    RM_TRY(rm_comm_reduce_wait(c, b, NULL));
-    RM_TRY(rm_comm_reduce_wait(c, a, NULL));
+    RM_TRY(rm_comm_reduce_finish(c, b, NULL));
+    RM_TRY(rm_comm_reduce_finish(c, a, NULL));
     for (uint64_t i = 0; i < 2 * n; i++) NEED(get(p, i, t) == sum_of(c->size, i));
     NEED(get(p, 2 * n, t) == 5); /* nothing beyond */
     const rm_span all = { { buf, 0 }, 2 * n, t };
@@ -151,7 +151,7 @@ static rm_status mode_bf16(rm_comm *c, rm_device *d, json_t *out)
     for (size_t i = 0; i < RM_COUNT(rows); i++) put(p, i, RM_BF16, c->rank == 0 ? rows[i].a : c->rank == 1 ? rows[i].b : 0);
     const rm_span span = { { buf, 0 }, RM_COUNT(rows), RM_BF16 };
     RM_TRY(rm_comm_reduce_start(c, &span, 1, NULL, &r));
-    RM_TRY(rm_comm_reduce_wait(c, r, NULL));
+    RM_TRY(rm_comm_reduce_finish(c, r, NULL));
     for (size_t i = 0; i < RM_COUNT(rows); i++) NEED(get(p, i, RM_BF16) == rows[i].sum);
     rm_buf_free(d, buf);
     return RM_OK;
@@ -170,7 +170,7 @@ static rm_status mode_bits(rm_comm *c, rm_device *d, json_t *out)
         for (int i = 0; i < N; i++) p[i] = sinf((float)(i + 1) * (float)(c->rank + 1)) / 3.0f;
         const rm_span span = { { buf, 0 }, N, RM_F32 };
         RM_TRY(rm_comm_reduce_start(c, &span, 1, NULL, &r));
-        RM_TRY(rm_comm_reduce_wait(c, r, NULL));
+        RM_TRY(rm_comm_reduce_finish(c, r, NULL));
         if (turn == 0) memcpy(first, p, sizeof first);
         NEED(memcmp(first, p, sizeof first) == 0);
     }
@@ -197,7 +197,7 @@ static rm_status mode_many(rm_comm *c, rm_device *d, json_t *out)
             const rm_span span = { { buf, i * sizeof(float) }, 1, RM_F32 };
             RM_TRY(rm_comm_reduce_start(c, &span, 1, NULL, &r[i]));
         }
-        for (int i = 0; i < N; i++) RM_TRY(rm_comm_reduce_wait(c, r[i], NULL));
+        for (int i = 0; i < N; i++) RM_TRY(rm_comm_reduce_finish(c, r[i], NULL));
         for (int i = 0; i < N; i++) NEED(p[i] == (float)(i * c->size));
     }
     rm_buf_free(d, buf);
@@ -230,14 +230,14 @@ static rm_status mode_wire(rm_comm *c, rm_device *d, json_t *out)
     const rm_span span = { { buf, 0 }, N, RM_F32 };
     for (uint64_t i = 0; i < N; i++) p[i] = (float)value_of(c->rank, i);
     RM_TRY(rm_comm_reduce_start(narrow, &span, 1, NULL, &r));
-    RM_TRY(rm_comm_reduce_wait_timed(narrow, r, NULL, &time));
+    RM_TRY(rm_comm_reduce_finish(narrow, r, &time));
     NEED(time.end_ns > time.begin_ns);
     for (uint64_t i = 0; i < N; i++) NEED(p[i] == (float)sum_of(c->size, i));
     for (uint64_t i = 0; i < N; i++) p[i] = 1 + (float)(i % 1000) * 1e-3f;
     if (c->rank == 1) p[7] = NAN;
     rm_comm_delay_next(narrow, 50000000);
     RM_TRY(rm_comm_reduce_start(narrow, &span, 1, NULL, &r));
-    RM_TRY(rm_comm_reduce_wait_timed(narrow, r, NULL, &time));
+    RM_TRY(rm_comm_reduce_finish(narrow, r, &time));
     NEED(time.end_ns - time.begin_ns >= 50000000);
     NEED(isnan(p[7]));
     for (uint64_t i = 8; i < N; i++) NEED(fabsf(p[i] / (float)c->size - (1 + (float)(i % 1000) * 1e-3f)) <= 0x1p-6f); /* rounded before the sum, and once an addition */
@@ -274,7 +274,7 @@ static rm_status mode_stop(rm_comm *c, rm_device *d, json_t *out)
     RM_TRY(rm_comm_barrier(c));
     if (c->rank == c->size - 1) raise(SIGSTOP);
     RM_TRY(rm_comm_reduce_start(c, &span, 1, NULL, &r));
-    const rm_status st = rm_comm_reduce_wait(c, r, NULL);
+    const rm_status st = rm_comm_reduce_finish(c, r, NULL);
     if (st == RM_E_PEER && rm_comm_barrier(c) != RM_E_PEER) return RM_E_NUMERIC; /* failed is failed */
     if (st == RM_OK) rm_buf_free(d, buf);
     return st;
