@@ -91,6 +91,8 @@ typedef struct rm_device_ops {
     /* Frozen plans; NULL for devices that never choose. */
     bool      (*choice_at)(const rm_device *d, size_t i, const char **out_key, const char **out_impl);
     rm_status (*choice_force)(rm_device *d, const char *key, const char *impl);
+    /* For devices that keep their plans themselves: reads them again, or saves them. NULL for others. */
+    void      (*keep)(rm_device *d, bool save);
     /* What it can do at most (kernels/peaks.h). NULL for devices whose speed means nothing. */
     rm_status (*peaks)(rm_device *d, struct rm_peaks *out);
 } rm_device_ops;

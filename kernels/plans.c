@@ -60,6 +60,7 @@ static size_t count_choices(const rm_device *d)
 void rm_plans_load(rm_device *d, const char *path)
 {
     char line[LINE], id[LINE];
+    if (d->ops->keep) d->ops->keep(d, false);
     FILE *f = d->ops->choice_force && path[0] ? fopen(path, "r") : NULL;
     if (!f) return;
     identity(d, id, sizeof id);
@@ -128,5 +129,6 @@ static bool write_all(FILE *f, const void *device)
 
 void rm_plans_save(const rm_device *d, const char *path)
 {
+    if (d->ops->keep) d->ops->keep((rm_device *)(uintptr_t)d, true);
     if (d->ops->choice_at && path[0] && count_choices(d) > kept(d, path)) rm_plans_replace(path, write_all, d);
 }
