@@ -1,5 +1,6 @@
 #include "model/engine.h"
 #include "model/engine_trace.h"
+#include "model/net_feed.h"
 #include "base/clock.h"
 #include "base/rng.h"
 #include "kernels/plans.h"
@@ -69,6 +70,7 @@ rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order ord
 {
     rm_buckets fresh;
     RM_TRY(make_buckets(e, spec, order, &fresh));
+    rm_engine_forget_recordings(e);
     rm_buckets_free(&e->buckets);
     e->buckets = fresh;
     return cut_update(e);
@@ -90,6 +92,15 @@ static rm_status plan_net(rm_engine *e, const rm_graph *g, bool training, const 
     return st;
 }
 
+/* Batches travel ahead where the device works while the host goes on. Accumulated micro-batches do not: their losses are read between. */
+static rm_status make_feed(rm_engine *e)
+{
+    rm_device_info info;
+    rm_device_get_info(e->device, &info);
+    e->feed_source = NULL;
+    return info.async && e->cfg.recipe->accumulate <= 1 && !e->cfg.input_f32 ? rm_feed_new(e->net, &e->feed) : RM_OK;
+}
+
 /* What every engine has. */
 static rm_status begin(rm_engine *e, rm_device *d, rm_comm *comm, const rm_engine_config *cfg)
 {
@@ -105,6 +116,7 @@ rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg
     rm_status st = RM_OK;
     RM_TRY_GOTO(st, begin(e, d, comm, cfg), fail);
     RM_TRY_GOTO(st, plan_net(e, &e->graph, true, &pc, &e->net), fail);
+    RM_TRY_GOTO(st, make_feed(e), fail);
     if (cfg->timers) RM_TRY_GOTO(st, rm_net_timers(e->net, true), fail);
     RM_TRY_GOTO(st, rm_engine_set_split(e, cfg->split, cfg->split_order), fail);
     RM_TRY_GOTO(st, rm_params_init(&e->params, r->init, r->zero_init_last_gamma, cfg->seed), fail);
@@ -130,6 +142,8 @@ fail:
 
 void rm_engine_free(rm_engine *e)
 {
+    if (e->device) rm_engine_forget_recordings(e);
+    rm_feed_free(e->feed);
     rm_buckets_free(&e->buckets);
     rm_classes_free(&e->classes);
     (void)!rm_engine_set_trace(e, NULL);
@@ -146,6 +160,9 @@ rm_status rm_engine_resize(rm_engine *e, int32_t px)
     if (e->cfg.px == px) return RM_OK;
     rm_graph g;
     rm_net *net = NULL;
+    rm_engine_forget_recordings(e);
+    rm_feed_free(e->feed);
+    e->feed = NULL;
     rm_net_free(e->net);
     e->net = NULL;
     RM_TRY(make_graph(e, e->cfg.batch, px, &g));
@@ -155,6 +172,7 @@ rm_status rm_engine_resize(rm_engine *e, int32_t px)
     RM_TRY(plan_net(e, &e->graph, true, NULL, &net));
     e->net = net;
     e->cfg.px = px;
+    RM_TRY(make_feed(e));
     if (e->cfg.timers) RM_TRY(rm_net_timers(net, true));
     return cut_update(e);
 }
@@ -204,188 +222,6 @@ static rm_status synthetic_next(void *ctx, rm_batch **out, uint64_t *wait_ns)
 }
 static void synthetic_release(void *ctx, rm_batch *b) { (void)ctx; (void)b; }
 rm_source rm_source_synthetic(rm_synthetic *s) { return (rm_source){ synthetic_next, synthetic_release, s, NULL }; }
-
-/* ---- the step */
-static void rest(uint64_t ns)
-{
-    const struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-    if (ns) clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
-}
-
-static rm_status add_nodes(rm_engine *e, const rm_node *node, int32_t n, rm_pass from, rm_pass to)
-{
-    for (int32_t i = 0; i < n; i++) {
-        uint64_t begin, end;
-        if (!node[i].begin || node[i].pass < from || node[i].pass > to) continue;
-        RM_TRY(rm_node_ns(e->net, &node[i], &begin, &end));
-        RM_TRY(rm_intervals_add(&e->classes.compute, begin, end));
-    }
-    return RM_OK;
-}
-
-static rm_status add_compute(rm_engine *e, rm_pass from, rm_pass to)
-{
-    const rm_node *node, *part;
-    const int32_t n = rm_net_nodes(e->net, &node), n_part = (int32_t)rm_net_update_parts(e->net, &part);
-    if (to < RM_PASS_UPDATE || !n_part) return add_nodes(e, node, n, from, to);
-    return add_nodes(e, part, n_part, RM_PASS_UPDATE, RM_PASS_UPDATE);
-}
-
-/* Into one op, into one all-reduce and into the last one. */
-static void inject_queues(rm_engine *e)
-{
-    const rm_inject *k = &e->inject;
-    rm_net_set_delay(e->net, k->node, k->node_ns);
-    if (k->link_ns) rm_buckets_delay(&e->buckets, e->buckets.n - 1, k->link_ns);
-    if (k->bucket_ns) rm_buckets_delay(&e->buckets, (uint32_t)k->bucket, k->bucket_ns);
-}
-
-static rm_status inject_compute(rm_engine *e)
-{
-    const uint64_t begin = rm_now_ns();
-    if (!e->inject.compute_ns) return RM_OK;
-    rest(e->inject.compute_ns);
-    return rm_intervals_add(&e->classes.compute, begin, rm_now_ns());
-}
-
-static rm_status start_buckets(void *ctx, const rm_node *node) { return rm_buckets_ready(&((rm_engine *)ctx)->buckets, (uint32_t)node->ready); }
-
-static rm_status forward_backward(rm_engine *e, const rm_batch *b, bool first, bool overlap, rm_step *s)
-{
-    RM_TRY(inject_compute(e));
-    RM_TRY(rm_net_forward(e->net));
-    s->forward_end_ns = rm_now_ns();
-    RM_TRY(rm_net_backward(e->net, first, overlap ? start_buckets : NULL, e));
-    RM_TRY(rm_net_finish(e->net));
-    s->backward_end_ns = rm_now_ns();
-    return RM_OK;
-}
-
-static rm_status micro_batch(rm_engine *e, const rm_source *src, bool first, bool overlap, rm_step *s)
-{
-    rm_batch *b;
-    uint64_t t0 = rm_now_ns(), wait;
-    RM_TRY(src->next(src->ctx, &b, &wait));
-    RM_ASSERT(b && b->n == e->cfg.batch);
-    rest(e->inject.input_ns);
-    uint64_t t1 = rm_now_ns();
-    rm_status st = rm_net_set_images_u8(e->net, b->image, b->flip, b->n);
-    if (st == RM_OK) st = rm_net_set_labels(e->net, b->label, b->n);
-    uint64_t t2 = rm_now_ns();
-    if (st == RM_OK) st = rm_intervals_add(&e->classes.input, t0, t1);
-    if (st == RM_OK) st = rm_intervals_add(&e->classes.copy, t1, t2);
-    if (st == RM_OK) st = forward_backward(e, b, first, overlap, s);
-    src->release(src->ctx, b);
-    s->loss += rm_net_loss(e->net);
-    if (st == RM_OK && first) st = add_compute(e, RM_PASS_WEIGHTS, RM_PASS_WEIGHTS);
-    if (st == RM_OK) st = add_compute(e, RM_PASS_INPUT, RM_PASS_INPUT);
-    if (st == RM_OK) st = add_compute(e, RM_PASS_FWD, RM_PASS_ACCUMULATE);
-    return st;
-}
-
-/* The compute thread was blocked from then until now; before that it was the host's. */
-static rm_status blocked(rm_engine *e, rm_step *s, uint64_t from)
-{
-    const uint64_t now = rm_now_ns();
-    RM_TRY(rm_intervals_add(&e->classes.host, e->host_from_ns, from));
-    e->host_from_ns = now;
-    s->blocking_ns += now - from;
-    return RM_OK;
-}
-
-static rm_status barrier_twin(rm_engine *e, rm_step *s)
-{
-    const uint64_t from = rm_now_ns();
-    if (rm_comm_size(e->comm) == 1) return RM_OK;
-    RM_TRY(rm_comm_barrier(e->comm));
-    RM_TRY(blocked(e, s, from));
-    return rm_intervals_add(&e->classes.comm, from, e->host_from_ns);
-}
-
-/* Waits for what is left of a bucket's all-reduce. With the update on arrival, it is updated while the next ones travel. */
-static rm_status finish_bucket(rm_engine *e, uint32_t i, rm_step *s)
-{
-    const uint64_t from = rm_now_ns();
-    RM_TRY(rm_buckets_wait(&e->buckets, i));
-    if (rm_comm_size(e->comm) > 1) RM_TRY(blocked(e, s, from));
-    return e->cfg.update_on_arrival ? rm_net_update_part(e->net, i) : RM_OK;
-}
-
-/* All-reduces to their ends, or what a twin has in their place, then the optimiser. */
-static rm_status reduce_and_update(rm_engine *e, rm_step *s)
-{
-    const rm_buckets *b = &e->buckets;
-    const bool reduces = e->mode == RM_REDUCE_OVERLAPPED || e->mode == RM_REDUCE_AFTER;
-    if (reduces) RM_TRY(rm_buckets_ready(&e->buckets, (uint32_t)e->graph.n_param));
-    if (e->mode == RM_REDUCE_BARRIER) RM_TRY(barrier_twin(e, s));
-    for (uint32_t i = 0; reduces && i < b->n; i++) RM_TRY(finish_bucket(e, i, s));
-    for (uint32_t i = 0; !reduces && e->cfg.update_on_arrival && i < b->n; i++) RM_TRY(rm_net_update_part(e->net, i));
-    s->update_begin_ns = rm_now_ns();
-    if (!e->cfg.update_on_arrival) RM_TRY(rm_net_update(e->net));
-    return rm_net_finish(e->net);
-}
-
-static rm_status check_numbers(const rm_engine *e, uint64_t step, double loss)
-{
-    const char *name;
-    uint64_t bad = rm_net_nonfinite(e->net, &name);
-    if (bad)
-        return rm_fail(RM_E_NUMERIC, "step %llu: the gradient of %s is not finite (%llu elements in all, loss %g): lower the learning rate or the loss scale",
-                       (unsigned long long)step, name, (unsigned long long)bad, loss);
-    if (!isfinite(loss)) return rm_fail(RM_E_NUMERIC, "step %llu: the loss is %g: lower the learning rate or the loss scale", (unsigned long long)step, loss);
-    return RM_OK;
-}
-
-static rm_status account(rm_engine *e, rm_step *s)
-{
-    const uint64_t end = rm_now_ns();
-    RM_TRY(rm_buckets_end(&e->buckets));
-    for (uint32_t i = 0; i < e->buckets.n; i++) RM_TRY(rm_intervals_add(&e->classes.comm, e->buckets.at[i].start_ns, e->buckets.at[i].end_ns));
-    RM_TRY(add_compute(e, RM_PASS_UPDATE, RM_PASS_UPDATE));
-    RM_TRY(rm_intervals_add(&e->classes.host, e->host_from_ns, end));
-    s->step_ns = end - s->begin_ns;
-    return rm_budget_of(&e->classes, (rm_interval){ s->begin_ns, end }, &s->budget);
-}
-
-/* Reading the counters is no part of the window. Returns when it was done. */
-static uint64_t count(rm_engine *e, uint64_t from, rm_counts *out, uint64_t *counting_ns)
-{
-    rm_counters_read(e->counters, out);
-    const uint64_t now = rm_now_ns();
-    *counting_ns += now - from;
-    return now;
-}
-
-rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, double lr, rm_step *out)
-{
-    const rm_recipe *r = e->cfg.recipe;
-    const int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
-    const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
-    const bool overlap = e->mode == RM_REDUCE_OVERLAPPED && parts == 1;
-    rm_step s = { 0 };
-    rm_counts before, after;
-    s.begin_ns = count(e, rm_now_ns(), &before, &s.counting_ns);
-    rm_classes_clear(&e->classes);
-    rm_buckets_begin(&e->buckets);
-    inject_queues(e);
-    e->host_from_ns = s.begin_ns;
-    rm_engine_trace_begin(e, step, s.begin_ns);
-    RM_TRY(rm_net_set_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta));
-    RM_TRY(rm_net_prologue(e->net));
-    for (int32_t i = 0; i < parts; i++) {
-        if (i) rm_engine_trace_batch(e); /* before its marks are set again */
-        RM_TRY(micro_batch(e, src, i == 0, overlap, &s));
-    }
-    RM_TRY(reduce_and_update(e, &s));
-    RM_TRY(account(e, &s));
-    (void)count(e, s.begin_ns + s.step_ns, &after, &s.counting_ns);
-    s.counts = rm_counts_since(&before, &after);
-    s.loss /= parts;
-    rm_engine_trace_end(e, src, &s);
-    RM_TRY(check_numbers(e, step, s.loss));
-    *out = s;
-    return RM_OK;
-}
 
 /* ---- evaluation */
 static uint32_t rank_of(const double *logit, int32_t classes, int32_t label)

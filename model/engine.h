@@ -19,6 +19,7 @@ typedef struct rm_engine_config {
     rm_dtype dtype;
     int32_t  px, batch, classes;   /* batch: images of a micro-batch of this rank */
     bool     no_fuse, timers, input_f32;
+    bool     no_record;            /* steps are enqueued op by op even where the device could run a recording */
     const char *split;             /* all-reduce split; "" is single */
     rm_split_order split_order;
     bool     update_on_arrival;    /* each bucket is updated as its sum arrives, not all after the last: the same weights, bit for bit */
@@ -42,6 +43,10 @@ typedef struct rm_engine {
     rm_inject  inject;             /* likewise; all zero */
     rm_classes classes;            /* of the last step: what rm_step.budget was made of */
     uint64_t   host_from_ns;       /* the host is at work since then */
+    struct rm_feed *feed;          /* the next batch on its way; NULL: none (the device is the host, or gradients are accumulated) */
+    const void *feed_source;       /* whose batch that is */
+    rm_recording *recording[RM_REDUCE_MODES];
+    int32_t    warm;               /* steps since the last change */
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
     bool       trace_paused;       /* the caller's, between steps: those that follow are not traced */
     rm_counters *counters;         /* the caller's; NULL: steps are not counted */
@@ -51,8 +56,9 @@ typedef struct rm_engine {
 typedef struct rm_step {
     uint64_t  begin_ns, step_ns;                  /* the window: step_ns == budget.window_ns */
     rm_budget budget;                             /* adds up to step_ns, by construction */
-    uint64_t  forward_end_ns, backward_end_ns;    /* when the compute thread was done with them, rm_now_ns() */
-    uint64_t  update_begin_ns;
+    uint64_t  enqueued_ns;                        /* the host had enqueued all of it; 0 where it computes itself */
+    uint64_t  forward_end_ns, backward_end_ns;    /* when the compute thread, or queue, was done with them, rm_now_ns(); with the queue */
+    uint64_t  update_begin_ns;                    /* ... and without layer timers: the end of the step */
     uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
     rm_counts counts;                             /* read before and after the window; -1 everywhere without counters */
     uint64_t  counting_ns;                        /* what those two readings took, beside step_ns */

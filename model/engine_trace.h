@@ -10,4 +10,6 @@ void rm_engine_trace_begin(rm_engine *e, uint64_t step, uint64_t begin_ns);
 void rm_engine_trace_batch(rm_engine *e);
 /* After the step: emits the rest from its marks, and the counters. */
 void rm_engine_trace_end(rm_engine *e, const rm_source *src, const rm_step *s);
+/* engine_step.c: after a change of net, split or graph. Sync. */
+void rm_engine_forget_recordings(rm_engine *e);
 #endif

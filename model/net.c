@@ -41,6 +41,8 @@ rm_status rm_net_new(rm_device *d, const rm_graph *g, const rm_net_config *cfg, 
     RM_TRY_GOTO(st, allocate_tables(net), fail);
     RM_TRY_GOTO(st, rm_net_lower(net, params_cfg), fail);
     RM_TRY_GOTO(st, rm_net_place(net), fail);
+    RM_TRY_GOTO(st, rm_buf_alloc(d, RM_MEM_PINNED, sizeof *net->host, &net->shared), fail);
+    net->host = rm_buf_host(net->shared);
     *out = net;
     return RM_OK;
 fail:
@@ -69,6 +71,7 @@ void rm_net_free(rm_net *net)
     (void)!rm_net_cut_update(net, NULL, 0);
     for (int32_t i = 0; i < net->n_node; i++) rm_plan_free(net->device, net->node[i].plan);
     for (int32_t i = 0; i < net->n_fixed; i++) rm_buf_free(net->device, net->fixed[i]);
+    rm_buf_free(net->device, net->shared);
     rm_buf_free(net->device, net->activations);
     rm_buf_free(net->device, net->copies);
     rm_buf_free(net->device, net->workspace);
@@ -88,18 +91,21 @@ void rm_net_get_size(const rm_net *net, rm_net_size *out) { *out = net->size; }
 
 /* ---- inputs */
 /* A node's beginning and end on the queue and, where that is noted, on the host. */
-static rm_status begin_node(rm_net *net, rm_node *n)
+static rm_status begin_node(rm_net *net, rm_queue *q, rm_node *n)
 {
     if (net->noting) n->launch_ns = rm_now_ns();
-    return n->begin ? rm_mark_set(net->device, NULL, n->begin) : RM_OK;
+    return n->begin ? rm_mark_set(net->device, q, n->begin) : RM_OK;
 }
 
-static rm_status end_node(rm_net *net, rm_node *n)
+static rm_status end_node(rm_net *net, rm_queue *q, rm_node *n)
 {
-    if (n->end) RM_TRY(rm_mark_set(net->device, NULL, n->end));
+    if (n->end) RM_TRY(rm_mark_set(net->device, q, n->end));
     if (net->noting) n->launched_ns = rm_now_ns();
     return RM_OK;
 }
+
+rm_status rm_net_begin_copy(rm_net *net, rm_queue *q) { return begin_node(net, q, &net->copy); }
+rm_status rm_net_end_copy(rm_net *net, rm_queue *q) { return end_node(net, q, &net->copy); }
 
 static rm_status write_fixed(rm_net *net, int32_t tensor, const void *src, size_t bytes)
 {
@@ -111,7 +117,7 @@ rm_status rm_net_set_images_u8(rm_net *net, const uint8_t *image, const uint8_t 
     RM_ASSERT(!net->cfg.input_f32 && n <= net->graph->image.n);
     rm_shape s = net->graph->image;
     net->copy.info.bytes_written = (uint64_t)n * ((uint64_t)s.h * (uint64_t)s.w * 3 + 1);
-    RM_TRY(begin_node(net, &net->copy));
+    RM_TRY(begin_node(net, NULL, &net->copy));
     RM_TRY(write_fixed(net, net->input, image, (size_t)n * (size_t)s.h * (size_t)s.w * 3));
     return write_fixed(net, net->flip, flip, (size_t)n);
 }
@@ -131,18 +137,25 @@ rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n)
     RM_ASSERT(net->cfg.training && n <= net->graph->image.n);
     net->copy.info.bytes_written += (uint64_t)n * sizeof *label;
     RM_TRY(write_fixed(net, net->label, label, (size_t)n * sizeof *label));
-    return end_node(net, &net->copy);
+    return end_node(net, NULL, &net->copy);
 }
 
-rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
+void rm_net_note_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
 {
-    double *h = net->host_hyper;
+    double *h = net->host->hyper;
     h[RM_HYPER_LR] = lr;
     h[RM_HYPER_MOMENTUM] = momentum;
     h[RM_HYPER_DECAY] = decay;
     h[RM_HYPER_GRAD_SCALE] = grad_scale;
     h[RM_HYPER_ETA] = eta;
-    return write_fixed(net, net->hyper, h, sizeof net->host_hyper);
+}
+
+rm_status rm_net_write_hyper(rm_net *net) { return write_fixed(net, net->hyper, net->host->hyper, sizeof net->host->hyper); }
+
+rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
+{
+    rm_net_note_hyper(net, lr, momentum, decay, grad_scale, eta);
+    return rm_net_write_hyper(net);
 }
 
 /* ---- running */
@@ -162,10 +175,10 @@ static bool is_delayed(const rm_net *net, const rm_node *n)
 
 rm_status rm_net_run_node(rm_net *net, rm_node *n)
 {
-    RM_TRY(begin_node(net, n));
+    RM_TRY(begin_node(net, NULL, n));
     RM_TRY(rm_device_run(net->device, NULL, n->plan, &n->args));
     if (is_delayed(net, n)) RM_TRY(rm_device_spin(net->device, NULL, net->delay_ns));
-    return end_node(net, n);
+    return end_node(net, NULL, n);
 }
 
 static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
@@ -199,17 +212,26 @@ rm_status rm_net_update(rm_net *net)
     return run_phase(net, PHASE_UPDATE, NULL, NULL);
 }
 
-rm_status rm_net_finish(rm_net *net)
+rm_status rm_net_read(rm_net *net)
 {
-    if (net->cfg.training) {
-        RM_TRY(rm_device_read(net->device, NULL, &net->raw_loss, net->tensor[net->loss].ref, net->params->elem));
-        if (net->updated) RM_TRY(rm_net_read_flags(net));
-    }
+    if (!net->cfg.training) return RM_OK;
+    RM_TRY(rm_device_read(net->device, NULL, &net->host->loss, net->tensor[net->loss].ref, net->params->elem));
+    return net->updated ? rm_net_read_flags(net) : RM_OK;
+}
+
+rm_status rm_net_collect(rm_net *net, bool updated)
+{
     RM_TRY(rm_device_sync(net->device, NULL));
-    net->host_loss = net->params->elem == 8 ? net->raw_loss.d : (double)net->raw_loss.f;
-    if (net->updated) rm_net_merge_flags(net);
+    net->host_loss = net->params->elem == 8 ? net->host->loss.d : (double)net->host->loss.f;
+    if (updated) rm_net_merge_flags(net);
     net->updated = false;
     return RM_OK;
+}
+
+rm_status rm_net_finish(rm_net *net)
+{
+    RM_TRY(rm_net_read(net));
+    return rm_net_collect(net, net->updated);
 }
 
 double rm_net_loss(const rm_net *net) { return net->host_loss; }

@@ -54,6 +54,9 @@ rm_status rm_net_set_images_u8(rm_net *net, const uint8_t *image, const uint8_t 
 rm_status rm_net_set_images_f32(rm_net *net, const float *image) RM_CHECKED;      /* whole batch (N, 3, H, W) */
 rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n) RM_CHECKED;
 rm_status rm_net_set_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta) RM_CHECKED;
+/* The same in two halves: the values, and their copy to the device. A recorded step (kernels/device.h) has the second in it. */
+void      rm_net_note_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta);
+rm_status rm_net_write_hyper(rm_net *net) RM_CHECKED;
 rm_status rm_net_prologue(rm_net *net) RM_CHECKED;   /* once a step, and before evaluation after weights changed */
 rm_status rm_net_forward(rm_net *net) RM_CHECKED;    /* input, layers, loss when training */
 /* `first`: gradients replace the sum, else they are added. after_node (may be NULL) is called after each backward node is
@@ -70,7 +73,9 @@ rm_status rm_net_update_part(rm_net *net, uint32_t i) RM_CHECKED;
  * from now on; 0 switches off. One node at a time. With the update in parts the update's node is its last part. Running it fails with
  * RM_E_UNSUPPORTED on a device that cannot spin. */
 void      rm_net_set_delay(rm_net *net, int32_t i, uint64_t ns);
-rm_status rm_net_finish(rm_net *net) RM_CHECKED;     /* waits; reads loss and flags */
+rm_status rm_net_finish(rm_net *net) RM_CHECKED;     /* waits; reads loss and flags: both halves below */
+rm_status rm_net_read(rm_net *net) RM_CHECKED;       /* enqueues the copies of loss and, after an update, flags */
+rm_status rm_net_collect(rm_net *net, bool updated) RM_CHECKED; /* waits, and takes what was read; updated: with flags */
 double    rm_net_loss(const rm_net *net);            /* mean over the batch, of the last finished step */
 /* Non-finite gradient elements seen by the last update, and the name of the parameter nearest the loss that has one. */
 uint64_t  rm_net_nonfinite(const rm_net *net, const char **param_name);

@@ -247,7 +247,7 @@ static rm_status fixed_tensor(rm_net *net, rm_tdesc desc, size_t bytes, int32_t 
     RM_ASSERT(net->n_fixed < (int32_t)RM_COUNT(net->fixed));
     if (!bytes) bytes = rm_layout_bytes(net->device, &desc);
     RM_TRY(new_tensor(net, desc, HOME_FIXED, -1, out));
-    RM_TRY(rm_buf_alloc(net->device, RM_MEM_PINNED, bytes, &net->fixed[net->n_fixed]));
+    RM_TRY(rm_buf_alloc(net->device, RM_MEM_DEVICE, bytes, &net->fixed[net->n_fixed]));
     net->tensor[*out].ref = (rm_ref){ net->fixed[net->n_fixed++], 0 };
     net->tensor[*out].bytes = bytes;
     return RM_OK;
@@ -304,7 +304,7 @@ static rm_status keep_logits(rm_net *net)
     net->logits = net->out[net->graph->n_layer - 1];
     rm_tdesc desc = net->tensor[net->logits].desc;
     size_t bytes = rm_layout_bytes(net->device, &desc);
-    RM_TRY(rm_buf_alloc(net->device, RM_MEM_PINNED, bytes, &net->fixed[net->n_fixed]));
+    RM_TRY(rm_buf_alloc(net->device, RM_MEM_DEVICE, bytes, &net->fixed[net->n_fixed]));
     rm_tensor *t = &net->tensor[net->logits];
     t->home = HOME_FIXED;
     t->bytes = bytes;
@@ -543,7 +543,8 @@ static rm_status settle_weights(rm_net *net)
         if (q->home != HOME_COPY) continue;
         const rm_slice *s = &net->params->slice[q->index];
         rm_tdesc master = { q->desc.shape, RM_F32, s->layout };
-        if (q->desc.layout == s->layout && (q->desc.dtype == RM_F32 || net->params->elem == 8)) {
+        const bool same = q->desc.dtype == RM_F32 || q->desc.dtype == RM_TF32 || net->params->elem == 8; /* in memory */
+        if (q->desc.layout == s->layout && same) {
             q->home = HOME_WEIGHT;
             continue;
         }

@@ -27,6 +27,8 @@ typedef struct rm_links { int32_t t[RM_SLOT_COUNT]; } rm_links; /* tensor of eac
 /* Node ranges of the step, in order. */
 typedef enum rm_phase { PHASE_PROLOGUE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_ACCUMULATE, PHASE_UPDATE, PHASE_COUNT } rm_phase;
 
+typedef struct rm_net_shared { double hyper[RM_HYPER_COUNT]; union { float f; double d; } loss; int32_t flag[2]; } rm_net_shared;
+
 struct rm_net {
     rm_device      *device;
     const rm_graph *graph;
@@ -43,13 +45,13 @@ struct rm_net {
     rm_buf         *fixed[8]; int32_t n_fixed;
     rm_buf         *activations, *copies, *workspace;
     rm_net_size     size;
-    double          host_hyper[RM_HYPER_COUNT];
+    rm_buf         *shared;  /* page-locked: what the host exchanges with the device in every step, */
+    rm_net_shared  *host;    /* ... its address */
     double          host_loss; int32_t host_flag[2];
-    union { float f; double d; } raw_loss;
     double         *stage;   /* ref: f32 images as doubles */
     rm_node        *part; uint32_t n_part;   /* net_update.c: the update in parts, */
     rm_buf         *part_flag;               /* ... each with a flag of its own */
-    int32_t       (*host_part_flag)[2];
+    rm_buf         *part_shared;             /* ... read into here */
     rm_node         copy;    /* images and labels */
     bool            timed;   /* nodes have marks */
     bool            noting;  /* when nodes are launched */
@@ -63,6 +65,8 @@ rm_status rm_net_lower(rm_net *net, const rm_params_config *params_cfg) RM_CHECK
 int32_t   rm_net_tensor(rm_net *net, rm_tdesc desc, rm_home home, int32_t index); /* -1: out of memory */
 /* net.c: one node between its marks */
 rm_status rm_net_run_node(rm_net *net, rm_node *n) RM_CHECKED;
+rm_status rm_net_begin_copy(rm_net *net, rm_queue *q) RM_CHECKED; /* the marks of images and labels on their way */
+rm_status rm_net_end_copy(rm_net *net, rm_queue *q) RM_CHECKED;
 /* net_update.c */
 rm_status rm_net_read_flags(rm_net *net) RM_CHECKED;   /* enqueues the copies */
 void      rm_net_merge_flags(rm_net *net);             /* after a sync */

@@ -16,11 +16,10 @@ static void forget(rm_net *net)
 {
     for (uint32_t i = 0; i < net->n_part; i++) free_part(net, &net->part[i]);
     rm_buf_free(net->device, net->part_flag);
+    rm_buf_free(net->device, net->part_shared);
     free(net->part);
-    free(net->host_part_flag);
     net->part = NULL;
-    net->part_flag = NULL;
-    net->host_part_flag = NULL;
+    net->part_flag = net->part_shared = NULL;
     net->n_part = 0;
 }
 
@@ -48,9 +47,9 @@ rm_status rm_net_cut_update(rm_net *net, const uint32_t *last, uint32_t n)
     forget(net);
     if (!n) return RM_OK;
     net->part = calloc(n, sizeof *net->part);
-    net->host_part_flag = calloc(n, sizeof *net->host_part_flag);
-    rm_status st = net->part && net->host_part_flag ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the update in parts");
+    rm_status st = net->part ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the update in parts");
     if (st == RM_OK) st = rm_buf_alloc(net->device, RM_MEM_DEVICE, (size_t)n * FLAG_BYTES, &net->part_flag);
+    if (st == RM_OK) st = rm_buf_alloc(net->device, RM_MEM_PINNED, (size_t)n * FLAG_BYTES, &net->part_shared);
     for (uint32_t i = 0; st == RM_OK && i < n; i++) {
         st = plan_part(net, i ? last[i - 1] + 1 : 0, last[i], &net->part[i]);
         net->n_part += st == RM_OK;
@@ -74,8 +73,8 @@ uint32_t rm_net_update_parts(const rm_net *net, const rm_node **out)
 
 rm_status rm_net_read_flags(rm_net *net)
 {
-    if (!net->n_part) return rm_device_read(net->device, NULL, net->host_flag, net->tensor[net->flag].ref, sizeof net->host_flag);
-    return rm_device_read(net->device, NULL, net->host_part_flag, (rm_ref){ net->part_flag, 0 }, (size_t)net->n_part * FLAG_BYTES);
+    if (!net->n_part) return rm_device_read(net->device, NULL, net->host->flag, net->tensor[net->flag].ref, sizeof net->host->flag);
+    return rm_device_read(net->device, NULL, rm_buf_host(net->part_shared), (rm_ref){ net->part_flag, 0 }, (size_t)net->n_part * FLAG_BYTES);
 }
 
 /* A part counts its segments from its own first one. */
@@ -84,9 +83,13 @@ void rm_net_merge_flags(rm_net *net)
     int64_t bad = 0;
     int32_t first = -1;
     const rm_segment *base = net->params->segment;
-    if (!net->n_part) return;
+    if (!net->n_part) {
+        memcpy(net->host_flag, net->host->flag, sizeof net->host_flag);
+        return;
+    }
+    const int32_t(*flag)[2] = rm_buf_host(net->part_shared);
     for (uint32_t i = 0; i < net->n_part; i++) {
-        const int32_t *f = net->host_part_flag[i];
+        const int32_t *f = flag[i];
         bad += f[0];
         if (f[0] > 0 && first < 0) first = f[1] + (int32_t)(net->part[i].op.u.optim.segment - base);
     }

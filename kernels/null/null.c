@@ -222,7 +222,7 @@ static rm_status null_open(const rm_device_config *cfg, rm_device **out_device)
 
 static void null_info(const rm_device *d, rm_device_info *out_info)
 {
-    *out_info = (rm_device_info){ .device = "null", .name = "nothing", .library = "none", .isa = "none", .threads = 1,
+    *out_info = (rm_device_info){ .async = null_of(d)->async, .device = "null", .name = "nothing", .library = "none", .isa = "none", .threads = 1,
                                   .memory_bytes = rm_host_memory_bytes(), .dtypes = (1u << RM_DTYPE_COUNT) - 1u,
                                   .native_dtypes = (1u << RM_DTYPE_COUNT) - 1u };
 }

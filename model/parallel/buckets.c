@@ -34,23 +34,32 @@ rm_status rm_buckets_new(rm_comm *comm, rm_device *device, const rm_gradients *g
     return st;
 }
 
+static void drop(rm_buckets *b, rm_request **r)
+{
+    rm_comm_reduce_free(b->comm, *r);
+    *r = NULL;
+}
+
 void rm_buckets_free(rm_buckets *b)
 {
-    rm_buckets_keep(b, false);
-    for (uint32_t i = 0; i < b->n; i++) rm_mark_free(b->device, b->at[i].mark);
+    rm_buckets_forget(b);
+    for (uint32_t i = 0; i < b->n; i++) {
+        drop(b, &b->at[i].request);
+        rm_mark_free(b->device, b->at[i].mark);
+    }
     free(b->at);
     memset(b, 0, sizeof *b);
 }
 
 void rm_buckets_begin(rm_buckets *b)
 {
-    if (!b->recorded) b->started = 0;
+    b->started = 0;
     for (uint32_t i = 0; i < b->n; i++) b->at[i].ready_ns = b->at[i].start_ns = b->at[i].end_ns = b->at[i].delay_ns = 0;
 }
 
 void rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns)
 {
-    RM_ASSERT(i < b->n && i >= b->started && !b->recorded);
+    RM_ASSERT(i < b->n && i >= b->started);
     b->at[i].delay_ns += ns;
 }
 
@@ -82,26 +91,43 @@ rm_status rm_buckets_wait(rm_buckets *b, uint32_t i)
     return st;
 }
 
-rm_status rm_buckets_end(rm_buckets *b)
+static rm_status take_times(rm_buckets *b, rm_bucket *k, const rm_request *r)
 {
-    for (uint32_t i = 0; b->comm && i < b->started; i++) {
-        rm_bucket *k = &b->at[i];
-        rm_reduce_time t;
-        RM_TRY(rm_comm_reduce_time(b->comm, k->request, &t));
-        RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
-        k->start_ns = t.begin_ns;
-        k->end_ns = t.end_ns;
-    }
-    if (!b->recorded) rm_buckets_keep(b, false);
+    rm_reduce_time t;
+    if (!r) return RM_OK;
+    RM_TRY(rm_comm_reduce_time(b->comm, r, &t));
+    RM_TRY(rm_mark_ns(b->device, k->mark, &k->ready_ns));
+    k->start_ns = t.begin_ns;
+    k->end_ns = t.end_ns;
     return RM_OK;
 }
 
-void rm_buckets_keep(rm_buckets *b, bool recorded)
+rm_status rm_buckets_end(rm_buckets *b, int recorded)
 {
-    b->recorded = recorded;
-    for (uint32_t i = 0; !recorded && i < b->n; i++) {
-        rm_comm_reduce_free(b->comm, b->at[i].request);
+    rm_status st = RM_OK;
+    for (uint32_t i = 0; i < b->n; i++) {
+        rm_bucket *k = &b->at[i];
+        if (st == RM_OK) st = take_times(b, k, recorded >= 0 ? k->kept[recorded] : k->request);
+        drop(b, &k->request);
+    }
+    return st;
+}
+
+void rm_buckets_keep(rm_buckets *b, int mode)
+{
+    RM_ASSERT(mode == RM_REDUCE_OVERLAPPED || mode == RM_REDUCE_AFTER);
+    for (uint32_t i = 0; i < b->n; i++) {
+        drop(b, &b->at[i].kept[mode]);
+        b->at[i].kept[mode] = b->at[i].request;
         b->at[i].request = NULL;
+    }
+}
+
+void rm_buckets_forget(rm_buckets *b)
+{
+    for (uint32_t i = 0; i < b->n; i++) {
+        drop(b, &b->at[i].kept[RM_REDUCE_OVERLAPPED]);
+        drop(b, &b->at[i].kept[RM_REDUCE_AFTER]);
     }
 }
 
@@ -121,5 +147,5 @@ rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns)
     RM_TRY(rm_buckets_wait_all(b));
     RM_TRY(rm_device_sync(b->device, NULL));
     *out_ns = rm_now_ns() - begin;
-    return rm_buckets_end(b);
+    return rm_buckets_end(b, -1);
 }

@@ -14,7 +14,7 @@ typedef struct rm_bucket {
     rm_span     span;
     uint64_t    bytes;                          /* of the span, in the arena's type */
     rm_mark    *mark;                           /* after its last gradient */
-    rm_request *request;
+    rm_request *request, *kept[2];              /* of this step; of the recorded ones (RM_REDUCE_OVERLAPPED, RM_REDUCE_AFTER) */
     uint64_t    delay_ns;                       /* rm_buckets_delay() */
     uint64_t    ready_ns, start_ns, end_ns;     /* of the last step; 0 when it was not reduced */
     uint64_t    launch_ns, launched_ns;         /* the host began and ended starting it; only with note_launches */
@@ -26,7 +26,6 @@ typedef struct rm_buckets {
     rm_bucket *at;
     uint32_t   n, started;
     bool       note_launches;
-    bool       recorded;                        /* requests are part of a recording: kept from step to step */
 } rm_buckets;
 
 /* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
@@ -40,7 +39,8 @@ typedef enum rm_reduce_mode {
     RM_REDUCE_OVERLAPPED,                       /* the real step: each bucket as soon as it is ready */
     RM_REDUCE_AFTER,                            /* all buckets after backward: nothing overlaps */
     RM_REDUCE_BARRIER,                          /* twin: a barrier in their place */
-    RM_REDUCE_OFF                               /* twin: nothing in their place */
+    RM_REDUCE_OFF,                              /* twin: nothing in their place */
+    RM_REDUCE_MODES
 } rm_reduce_mode;
 void      rm_buckets_begin(rm_buckets *b);      /* nothing started, nothing delayed */
 /* Known trouble: until the next rm_buckets_begin() the all-reduce of bucket i takes ns longer on this rank. What is given twice adds up. */
@@ -49,10 +49,11 @@ void      rm_buckets_delay(rm_buckets *b, uint32_t i, uint64_t ns);
 rm_status rm_buckets_ready(rm_buckets *b, uint32_t n_ready) RM_CHECKED;
 /* Later work on the compute queue sees bucket i's sums. In order, each once a step. For host-addressed devices this waits. */
 rm_status rm_buckets_wait(rm_buckets *b, uint32_t i) RM_CHECKED;
-/* Reads the times of this step's all-reduces. */
-rm_status rm_buckets_end(rm_buckets *b) RM_CHECKED;
-/* The requests of the step before this call become part of a recording, or (false) are freed. */
-void      rm_buckets_keep(rm_buckets *b, bool recorded);
+/* Reads the times of this step's all-reduces; recorded >= 0: of those of the recording of that mode, which was run. */
+rm_status rm_buckets_end(rm_buckets *b, int recorded) RM_CHECKED;
+/* The requests that were started since rm_buckets_begin() are part of the recording of a mode from now on; all are freed with forget(). */
+void      rm_buckets_keep(rm_buckets *b, int mode);
+void      rm_buckets_forget(rm_buckets *b);
 rm_status rm_buckets_wait_all(rm_buckets *b) RM_CHECKED;
 /* The same all-reduces back to back with nothing else running: T_comm(isolated). Sync; fills at[i]. Gradients are summed in place. */
 rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns) RM_CHECKED;

@@ -264,7 +264,7 @@ static rm_status reduce(stepping *t)
     RM_TRY(rm_buckets_ready(&g->buckets, (uint32_t)g->graph->n_param));
     RM_TRY(rm_buckets_wait_all(&g->buckets));
     RM_TRY(rm_device_sync(g->buckets.device, NULL));
-    RM_TRY(rm_buckets_end(&g->buckets));
+    RM_TRY(rm_buckets_end(&g->buckets, -1));
     RM_TRY(blocked(t, from));
     for (uint32_t i = 0; i < g->buckets.n; i++) RM_TRY(rm_intervals_add(&g->classes.comm, g->buckets.at[i].start_ns, g->buckets.at[i].end_ns));
     return RM_OK;
