@@ -1,5 +1,6 @@
 /* The JSON envelope of every command, and the facts about device and libraries that go into it. */
 #include "bench/bench.h"
+#include "bench/rows.h"
 #include "kernels/comm/comm.h"
 #include "profiler/runinfo.h"
 #include <errno.h>
@@ -30,9 +31,9 @@ json_t *bench_environment(const bench_options *o)
     const char *mpi = rm_comm_mpi.available() == RM_OK ? rm_comm_mpi.library() : "";
     const rm_fact facts[] = {
         { "device", info.device, 1 },  { "device_name", info.name, 1 }, { "device_library", info.library, 1 },
-        { "device_isa", info.isa, 1 }, { "comm_library", mpi, 1 },
+        { "device_isa", info.isa, 1 }, { "comm_library", mpi, 1 }, { "device_caveat", info.caveat, 0 },
     };
-    return rm_runinfo_json(facts, RM_COUNT(facts));
+    return rm_runinfo_json(facts, RM_COUNT(facts) - !info.caveat[0]);
 }
 
 /* ---- writing */
@@ -95,6 +96,9 @@ rm_status bench_emit_json(const bench_command *command, const bench_options *o, 
         json_decref(results);
         return RM_OK;
     }
+    size_t i;
+    json_t *row;
+    json_array_foreach(results, i, row) bench_row_settle_origin(row);
     json_t *root = envelope(command, o, environment, results);
     const char *path = o->json_file;
     rm_status status;

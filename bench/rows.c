@@ -1,4 +1,6 @@
 #include "bench/rows.h"
+#include "kernels/device.h"
+#include <string.h>
 #include <math.h>
 
 double bench_row_real(const json_t *row, const char *key)
@@ -16,3 +18,9 @@ const char *bench_row_text_or(const json_t *row, const char *key, const char *ot
 }
 
 const char *bench_row_text(const json_t *row, const char *key) { return bench_row_text_or(row, key, ""); }
+
+void bench_row_settle_origin(json_t *row)
+{
+    const char *device = json_string_value(json_object_get(row, "device")), *origin = json_string_value(json_object_get(row, "origin"));
+    if (device && origin && !strcmp(origin, "measured")) json_object_set_new(row, "origin", json_string(rm_device_origin(device)));
+}

@@ -1,5 +1,6 @@
 #include "bench/session.h"
 #include "base/log.h"
+#include "bench/rows.h"
 #include "bench/commands.h"
 #include "bench/launch.h"
 #include "profiler/runinfo.h"
@@ -197,11 +198,12 @@ rm_loader_config bench_loader_config(const bench_session *s, const bench_options
 
 rm_status bench_session_device(const bench_options *o, bench_session *s)
 {
-    rm_device_config dc = { .threads = o->threads, .deterministic = true };
+    rm_device_config dc = { .ordinal = rm_world_from_env().local_rank, .threads = o->threads, .deterministic = true };
     rm_comm_config cc = { .timeout_s = o->comm_timeout_s > 0 ? o->comm_timeout_s : 60, .wire = bench_wire(o) };
     RM_TRY(bench_pin_rank());
     RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
     rm_device_get_info(s->device, &s->info);
+    if (s->info.caveat[0] && rm_world_from_env().rank == 0) rm_warn_once("caveat", "figures of device %s: %s", s->info.device, s->info.caveat);
     RM_TRY(choose_dtype(o, s));
     RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
     if (o->rank_result[0]) bench_launch_tell_rank(rm_comm_rank(s->comm));
@@ -302,6 +304,7 @@ rm_status bench_store_result(rm_store *store, int64_t run, const char *key, json
 {
     metrics m;
     json_t *row = json_object_get(result, "row");
+    bench_row_settle_origin(row);
     const char *origin = json_string_value(json_object_get(row, "origin"));
     rm_status st = collect_samples(json_object_get(result, "samples"), &m);
     const bool correct = !json_integer_value(json_object_get(row, "wrong"));

@@ -8,6 +8,11 @@
 #define RM_HAVE_CUDA 0
 #endif
 
+/* Defined by programs whose CUDA libraries are test doubles (tests/cuda/doubles). */
+extern const char rm_cuda_doubles[] __attribute__((weak));
+
+const char *rm_device_origin(const char *name) { return rm_cuda_doubles && !strcmp(name, "cuda") ? "emulated" : "measured"; }
+
 /* ---- finding and opening */
 #if !RM_HAVE_CUDA
 static rm_status cuda_missing(void)

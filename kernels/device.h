@@ -107,6 +107,8 @@ rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *c
 void      rm_device_close(rm_device *d);                /* NULL is fine. Sync */
 void      rm_device_get_info(const rm_device *d, rm_device_info *out_info);
 const char *rm_device_name(const rm_device *d);
+/* What figures taken on a device of this name are: "measured"; "emulated" for cuda in a program that has test doubles in place of its libraries. */
+const char *rm_device_origin(const char *name);
 
 /* ---- memory. Buffers are aligned to 4096 bytes and zeroed. */
 rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf) RM_CHECKED; /* RM_E_NOMEM. Sync */

@@ -248,19 +248,24 @@ static void test_ref_hard(void **state)
     at_most("gradients", s.grad[1], 1e-11);
 }
 
-static void test_cpu_f32(void **state)
+/* The same program for another device: tests/cuda/doubles. */
+#ifndef RM_GOLDEN_DEVICE
+#define RM_GOLDEN_DEVICE "cpu"
+#endif
+
+static void test_f32(void **state)
 {
-    check_against_torch(run("cpu", RM_F32, "smooth", true), "fp32", 3);
-    check_against_torch(run("cpu", RM_F32, "hard", false), "fp32", 3);
+    check_against_torch(run(RM_GOLDEN_DEVICE, RM_F32, "smooth", true), "fp32", 3);
+    check_against_torch(run(RM_GOLDEN_DEVICE, RM_F32, "hard", false), "fp32", 3);
 }
 
-static void test_cpu_bf16(void **state) { check_against_torch(run("cpu", RM_BF16, "smooth", true), "bf16", 2); }
+static void test_bf16(void **state) { check_against_torch(run(RM_GOLDEN_DEVICE, RM_BF16, "smooth", true), "bf16", 2); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inputs), cmocka_unit_test(test_sketch_notices), cmocka_unit_test(test_ref),
-        cmocka_unit_test(test_ref_hard), cmocka_unit_test(test_cpu_f32), cmocka_unit_test(test_cpu_bf16),
+        cmocka_unit_test(test_ref_hard), cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,266 @@
+/* Rung 2: the cuda device on the test doubles does what the ref device does: every op, the whole network, the training step, recorded or
+ * not. What the doubles find on the way (tests/cuda/doubles/doubles.h) fails the test. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/check.h"
+#include "model/engine.h"
+#include "tests/cuda/doubles/doubles.h"
+
+static void ok(rm_status st)
+{
+    if (st != RM_OK) fail_msg("%s", rm_last_error());
+}
+
+static int no_findings(void **state)
+{
+    const unsigned n = dbl_findings();
+    dbl_findings_clear();
+    return n ? -1 : 0;
+}
+
+static rm_device *open_device(const char *name)
+{
+    const rm_device_config dc = { .deterministic = true, .reference_only = true };
+    rm_device *d;
+    ok(rm_device_open(name, &dc, &d));
+    return d;
+}
+
+/* ---- ops: the built-in cases, those of the network with two images */
+static bool next_op(FILE *f, const char *dtype, rm_op *out)
+{
+    char line[256], text[320];
+    while (fgets(line, sizeof line, f)) {
+        line[strcspn(line, "#\n")] = 0;
+        if (!line[0] || (dtype && (strstr(line, "dtype=") || strstr(line, "optim") || strstr(line, "reorder")))) continue;
+        char *n = strstr(line, " n=16 ");
+        if (n) snprintf(text, sizeof text, "%.*s n=2 %s%s%s", (int)(n - line), line, n + 6, dtype ? " dtype=" : "", dtype ? dtype : "");
+        else snprintf(text, sizeof text, "%s%s%s", line, dtype ? " dtype=" : "", dtype ? dtype : "");
+        ok(rm_op_parse(text, out));
+        return true;
+    }
+    return false;
+}
+
+typedef struct tally { unsigned ops, supported; double worst; } tally;
+
+static void check_cases(rm_device *d, const char *name, const char *dtype, double limit, tally *t)
+{
+    char path[512];
+    rm_op op;
+    snprintf(path, sizeof path, RM_SOURCE_DIR "/bench/cases/%s.case", name);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (next_op(f, dtype, &op)) {
+        rm_check_result r;
+        const rm_status st = rm_check_op(d, &op, 1, &r);
+        t->ops++;
+        if (st == RM_E_UNSUPPORTED) {
+            printf("left out: %s: %s\n", r.text, rm_last_error());
+            continue;
+        }
+        ok(st);
+        t->supported++;
+        if (!r.passed) fail_msg("%s (%s): %s", r.text, r.impl, r.why);
+        for (uint32_t i = 0; i < r.n; i++) t->worst = fmax(t->worst, r.out[i].norm_error);
+        for (uint32_t i = 0; i < r.n; i++)
+            if (r.out[i].norm_error > limit) fail_msg("%s (%s): %s is off by %.3g", r.text, r.impl, rm_slot_name(r.out[i].slot), r.out[i].norm_error);
+    }
+    fclose(f);
+}
+
+static void ops_in(const char *dtype, double limit, unsigned least)
+{
+    tally t = { 0 };
+    rm_device *d = open_device("cuda");
+    check_cases(d, "small", dtype, limit, &t);
+    check_cases(d, "resnet50-64px", dtype, limit, &t);
+    printf("%s: %u of %u ops, worst error %.2g of the norm\n", dtype ? dtype : "f32", t.supported, t.ops, t.worst);
+    assert_true(t.supported >= least);
+    rm_device_close(d);
+}
+
+static void every_op_in_fp32(void **state) { ops_in(NULL, 1e-5, 150); }
+static void every_op_in_bf16(void **state) { ops_in("bf16", 1, 100); }
+static void every_op_in_fp16(void **state) { ops_in("f16", 1, 100); }
+static void every_op_in_tf32(void **state) { ops_in("tf32", 1, 100); }
+
+/* ---- the network */
+typedef struct rig { rm_device *d; rm_graph g; rm_params p; rm_net *net; } rig;
+enum { PX = 32, BATCH = 4, CLASSES = 10 };
+
+static void set_all(rig *r, rm_role role, bool last_only, double value)
+{
+    double v[2048];
+    for (size_t k = 0; k < RM_COUNT(v); k++) v[k] = value;
+    for (int32_t i = 0; i < r->g.n_param; i++) {
+        const rm_param *q = &r->g.param[i];
+        if (q->role == role && (!last_only || r->g.layer[q->layer].last_bn)) ok(rm_params_set(&r->p, RM_ARENA_WEIGHT, i, v));
+    }
+}
+
+/* smooth: no ReLU closes, so that rounding can flip none and the gradient is a smooth function. Else well conditioned. */
+static void open_rig(rig *r, const char *device, rm_dtype dtype, double loss_scale, bool smooth)
+{
+    const rm_net_config c = { .dtype = !strcmp(device, "ref") ? RM_F64 : dtype, .training = true, .mean = { .5, .5, .5 }, .std = { .25, .25, .25 },
+                              .bn_eps = 1e-5, .bn_momentum = .1, .loss_scale = loss_scale, .label_smoothing = .1 };
+    const rm_params_config pc = { .decay_bias = true };
+    *r = (rig){ .d = open_device(device) };
+    ok(rm_graph_resnet(50, "v1.5", (rm_shape){ BATCH, 3, PX, PX }, CLASSES, &r->g));
+    rm_graph_fuse(&r->g);
+    ok(rm_net_new(r->d, &r->g, &c, &r->p, &pc, &r->net));
+    ok(rm_params_init(&r->p, "he-fan-in", false, 3));
+    set_all(r, RM_ROLE_GAMMA, true, 0.15);
+    if (smooth) set_all(r, RM_ROLE_BETA, false, 8);
+}
+
+static void close_rig(rig *r)
+{
+    rm_net_free(r->net);
+    rm_params_free(&r->p);
+    rm_graph_free(&r->g);
+    rm_device_close(r->d);
+}
+
+static double step(rig *r, rm_synthetic *s, double loss_scale)
+{
+    ok(rm_net_set_images_u8(r->net, s->batch.image, s->batch.flip, BATCH));
+    ok(rm_net_set_labels(r->net, s->batch.label, BATCH));
+    ok(rm_net_set_hyper(r->net, 0.1, 0.9, 1e-4, 1 / loss_scale, 0));
+    ok(rm_net_prologue(r->net));
+    ok(rm_net_forward(r->net));
+    ok(rm_net_backward(r->net, true, NULL, NULL));
+    ok(rm_net_update(r->net));
+    ok(rm_net_finish(r->net));
+    return rm_net_loss(r->net);
+}
+
+static double distance(const rig *a, const rig *b, rm_arena arena, double scale_b, const char **out_name)
+{
+    double worst = 0;
+    for (int32_t i = 0; i < a->g.n_param; i++) {
+        const uint64_t n = a->g.param[i].count;
+        double *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), dd = 0, xx = 0;
+        ok(rm_params_get(&a->p, arena, i, x));
+        ok(rm_params_get(&b->p, arena, i, y));
+        for (uint64_t k = 0; k < n; k++) {
+            const double e = x[k] - scale_b * y[k];
+            dd += e * e;
+            xx += x[k] * x[k];
+        }
+        const double off = sqrt(dd / (xx > 0 ? xx : 1));
+        if (!(off <= worst)) *out_name = a->g.param[i].name;
+        if (!(off <= worst)) worst = off;
+        free(x);
+        free(y);
+    }
+    return worst;
+}
+
+static void network(rm_dtype dtype, double loss_scale, bool smooth, double loss_limit, double grad_limit)
+{
+    rig ref, cuda;
+    rm_synthetic s;
+    const char *name = "";
+    ok(rm_synthetic_new(BATCH, PX, CLASSES, 7, &s));
+    open_rig(&ref, "ref", RM_F64, 1, smooth);
+    open_rig(&cuda, "cuda", dtype, loss_scale, smooth);
+    const double want = step(&ref, &s, 1), got = step(&cuda, &s, loss_scale);
+    const double off = distance(&ref, &cuda, RM_ARENA_GRAD, 1 / loss_scale, &name);
+    printf("%s, %s: loss off by %.2g, gradients by at most %.2g (%s)\n", rm_dtype_name(dtype), smooth ? "smooth" : "conditioned", fabs(got - want) / want, off, name);
+    if (!(fabs(got - want) < loss_limit * want)) fail_msg("loss %.9g against %.9g", got, want);
+    if (!(off < grad_limit)) fail_msg("the gradient of %s is off by %.3g", name, off);
+    close_rig(&ref);
+    close_rig(&cuda);
+    rm_synthetic_free(&s);
+}
+
+static void smooth_network(void **state) { network(RM_F32, 1, true, 1e-6, 3e-5); }
+static void network_in_fp32(void **state) { network(RM_F32, 1, false, 1e-4, 2e-2); }
+static void network_in_tf32(void **state) { network(RM_TF32, 1, false, 1e-2, 0.5); }
+static void network_in_bf16(void **state) { network(RM_BF16, 1, false, 5e-2, 1.0); }
+static void network_in_fp16(void **state) { network(RM_F16, 128, false, 1e-2, 0.5); }
+
+/* ---- the engine's step */
+typedef struct outcome { double loss[8]; double *weight; uint64_t n; uint64_t allocs; rm_step last; } outcome;
+
+static outcome train(bool no_record, bool timers, rm_dtype dtype)
+{
+    rm_recipe recipe;
+    rm_synthetic s;
+    rm_engine e;
+    outcome o = { .n = 0 };
+    rm_device *d = open_device("cuda");
+    ok(rm_recipe_load("tiny", &recipe));
+    recipe.loss_scale = dtype == RM_F16 ? 128 : 1;
+    const rm_engine_config cfg = { .recipe = &recipe, .dtype = dtype, .px = PX, .batch = BATCH, .classes = CLASSES, .timers = timers, .no_record = no_record,
+                                   .split = "single", .seed = 5 };
+    ok(rm_synthetic_new(BATCH, PX, CLASSES, 7, &s));
+    ok(rm_engine_new(d, NULL, &cfg, &e));
+    const rm_source src = rm_source_synthetic(&s);
+    for (int i = 0; i < 8; i++) {
+        ok(rm_engine_step(&e, &src, (uint64_t)i, 0.01, &o.last));
+        o.loss[i] = o.last.loss;
+        if (i == 4) o.allocs = rm_device_allocs(d);
+    }
+    assert_int_equal(rm_device_allocs(d), o.allocs);
+    o.n = e.graph.param[0].count;
+    o.weight = malloc(o.n * sizeof *o.weight);
+    ok(rm_params_get(&e.params, RM_ARENA_WEIGHT, 0, o.weight));
+    rm_engine_free(&e);
+    rm_synthetic_free(&s);
+    rm_device_close(d);
+    return o;
+}
+
+static void recorded_step_is_the_step(void **state)
+{
+    static const rm_dtype types[] = { RM_F32, RM_BF16 };
+    for (size_t k = 0; k < RM_COUNT(types); k++) {
+        const outcome plain = train(true, false, types[k]), recorded = train(false, false, types[k]), timed = train(false, true, types[k]);
+        assert_memory_equal(plain.loss, recorded.loss, sizeof plain.loss);
+        assert_memory_equal(plain.loss, timed.loss, sizeof plain.loss);
+        assert_memory_equal(plain.weight, recorded.weight, plain.n * sizeof *plain.weight);
+        assert_true(plain.loss[7] < plain.loss[0]);
+        free(plain.weight);
+        free(recorded.weight);
+        free(timed.weight);
+    }
+}
+
+/* Every nanosecond of a step is somewhere, recorded or not, and the parts come in order. */
+static void times_add_up(void **state)
+{
+    for (int k = 0; k < 2; k++) {
+        const outcome o = train(k == 0, true, RM_F32);
+        const rm_step *s = &o.last;
+        const rm_budget *b = &s->budget;
+        assert_int_equal(b->window_ns, s->step_ns);
+        assert_int_equal(b->compute_ns + b->exposed_comm_ns + b->exposed_copy_ns + b->input_ns + b->host_ns + b->idle_ns, s->step_ns);
+        assert_true(b->compute_ns > 0 && s->enqueued_ns > s->begin_ns);
+        assert_true(s->begin_ns <= s->forward_end_ns && s->forward_end_ns <= s->backward_end_ns && s->backward_end_ns <= s->update_begin_ns);
+        assert_true(s->update_begin_ns <= s->begin_ns + s->step_ns);
+        free(o.weight);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(every_op_in_fp32, no_findings), cmocka_unit_test_teardown(every_op_in_bf16, no_findings),
+        cmocka_unit_test_teardown(every_op_in_fp16, no_findings), cmocka_unit_test_teardown(every_op_in_tf32, no_findings),
+        cmocka_unit_test_teardown(smooth_network, no_findings), cmocka_unit_test_teardown(network_in_fp32, no_findings),
+        cmocka_unit_test_teardown(network_in_tf32, no_findings), cmocka_unit_test_teardown(network_in_bf16, no_findings),
+        cmocka_unit_test_teardown(network_in_fp16, no_findings), cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
+        cmocka_unit_test_teardown(times_add_up, no_findings),
+    };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
