@@ -1,6 +1,7 @@
 /* The JSON envelope of every command, and the facts about device and libraries that go into it. */
 #include "bench/bench.h"
 #include "bench/rows.h"
+#include "bench/verified.h"
 #include "kernels/comm/comm.h"
 #include "profiler/runinfo.h"
 #include <errno.h>
@@ -21,6 +22,7 @@ static void device_facts(const bench_options *o, rm_device_info *info)
     const rm_device_config config = { .threads = o->threads };
     if (rm_device_open(o->device && o->device[0] ? o->device : "auto", &config, &device) != RM_OK) return;
     rm_device_get_info(device, info);
+    bench_verified_known(info);
     rm_device_close(device);
 }
 

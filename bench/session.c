@@ -3,6 +3,7 @@
 #include "bench/rows.h"
 #include "bench/commands.h"
 #include "bench/launch.h"
+#include "bench/verified.h"
 #include "profiler/runinfo.h"
 #include "profiler/stats.h"
 #include <errno.h>
@@ -203,6 +204,7 @@ rm_status bench_session_device(const bench_options *o, bench_session *s)
     RM_TRY(bench_pin_rank());
     RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
     rm_device_get_info(s->device, &s->info);
+    if (rm_world_from_env().rank == 0) RM_TRY(bench_verify(s->device, &s->info));
     if (s->info.caveat[0] && rm_world_from_env().rank == 0) rm_warn_once("caveat", "figures of device %s: %s", s->info.device, s->info.caveat);
     RM_TRY(choose_dtype(o, s));
     RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
