@@ -41,9 +41,12 @@ rm_status bench_devices(const bench_options *o, int32_t cores, int32_t *out_n, c
 {
     places p;
     bool elsewhere;
+    int32_t here;
     RM_TRY(find_places(o, &elsewhere, &p));
-    *out_n = !elsewhere ? rm_devices_max(cores) : p.devices ? p.devices : INT32_MAX;
-    if (!elsewhere) snprintf(where, size, "this machine has %d device%s of %d cores", *out_n, *out_n == 1 ? "" : "s", cores);
+    RM_TRY(rm_device_count(o->device && o->device[0] ? o->device : "auto", &here));
+    *out_n = !elsewhere ? here ? here : rm_devices_max(cores) : p.devices ? p.devices : INT32_MAX;
+    if (!elsewhere && here) snprintf(where, size, "this machine has %d GPU%s", here, here == 1 ? "" : "s");
+    else if (!elsewhere) snprintf(where, size, "this machine has %d device%s of %d cores", *out_n, *out_n == 1 ? "" : "s", cores);
     else if (o->hostfile && o->hostfile[0]) snprintf(where, size, "%s has %d slots", o->hostfile, *out_n);
     else snprintf(where, size, "this Slurm job has %d tasks", *out_n);
     return RM_OK;

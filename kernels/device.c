@@ -60,6 +60,14 @@ static rm_status find_device(const char *name, const rm_device_ops **out_ops)
     return rm_fail(RM_E_ARG, "unknown device \"%s\": use auto, cuda, cpu, ref or null", name);
 }
 
+rm_status rm_device_count(const char *name, int32_t *out_n)
+{
+    const rm_device_ops *ops = NULL;
+    RM_TRY(find_device(name, &ops));
+    *out_n = ops->count ? ops->count() : 0;
+    return RM_OK;
+}
+
 rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *cfg, rm_device **out_device)
 {
     static const rm_device_config defaults = { .ordinal = 0 };

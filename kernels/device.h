@@ -57,6 +57,7 @@ typedef struct rm_device_ops {
     uint32_t    abi;                 /* RM_DEVICE_ABI */
     const char *name, *summary;
     rm_status (*available)(void);    /* RM_OK or RM_E_UNSUPPORTED with the reason in words */
+    int32_t   (*count)(void);        /* how many this machine has; NULL: as many as its cores are divided into */
     rm_status (*open)(const rm_device_config *cfg, rm_device **out_device);
     void      (*close)(rm_device *d);
     void      (*info)(const rm_device *d, rm_device_info *out_info);
@@ -102,6 +103,8 @@ const rm_device_ops *const *rm_device_list(void);      /* NULL-terminated, in or
 /* name: "auto" (first available of cuda, cpu), "ref", "null", "cpu", "cuda". Errors: RM_E_ARG unknown name,
  * RM_E_UNSUPPORTED not in this build or not on this machine (says which and why). Sync. */
 rm_status rm_device_open(const char *name, const rm_device_config *cfg, rm_device **out_device) RM_CHECKED;
+/* How many devices of that name this machine has, 0 for as many as its cores are divided into. Errors as rm_device_open(). */
+rm_status rm_device_count(const char *name, int32_t *out_n) RM_CHECKED;
 /* Opens a table that need not be in the list (tests wrap one). RM_BUG on a table of another RM_DEVICE_ABI. Sync. */
 rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *cfg, rm_device **out_device) RM_CHECKED;
 void      rm_device_close(rm_device *d);                /* NULL is fine. Sync */

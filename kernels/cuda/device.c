@@ -32,6 +32,12 @@ static rm_status cuda_available(void)
     return rm_fail(RM_E_UNSUPPORTED, "cuda: no usable GPU here: %s", e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
 }
 
+static int32_t cuda_count(void)
+{
+    int n = 0;
+    return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
 static rm_status fill_info(cuda_device *d)
 {
     struct cudaDeviceProp p;
@@ -332,7 +338,7 @@ static void cuda_keep(rm_device *dev, bool save)
 
 const rm_device_ops rm_device_cuda = {
     .abi = RM_DEVICE_ABI, .name = "cuda", .summary = "NVIDIA GPUs (cuDNN)",
-    .available = cuda_available, .open = cuda_open, .close = cuda_close, .info = cuda_info,
+    .available = cuda_available, .count = cuda_count, .open = cuda_open, .close = cuda_close, .info = cuda_info,
     .alloc = cuda_alloc, .release = cuda_release, .host = cuda_host, .write = cuda_write, .read = cuda_read, .fill = cuda_fill,
     .queue_new = cuda_queue_new, .queue_free = cuda_queue_free, .sync = cuda_sync,
     .mark_new = cuda_mark_new, .mark_free = cuda_mark_free, .mark_set = cuda_mark_set, .mark_wait = cuda_mark_wait,
