@@ -103,6 +103,8 @@ rm_status bench_session_plan(const bench_options *o, const char *default_recipe,
     return RM_OK;
 }
 
+enum { FP16_LOSS_SCALE = 128 };
+
 static rm_status choose_dtype(const bench_options *o, bench_session *s)
 {
     s->dtype = s->info.native_dtypes & (1u << RM_BF16) ? RM_BF16 : RM_F32;
@@ -112,6 +114,8 @@ static rm_status choose_dtype(const bench_options *o, bench_session *s)
         if (!(s->info.dtypes & (1u << s->dtype)))
             return rm_fail(RM_E_UNSUPPORTED, "device %s (%s) has no --dtype %s; bench info lists what it has", s->info.device, s->info.name, o->dtype);
     }
+    /* Small gradients vanish in fp16: MLPerf's usual factor, unless somebody chose one. */
+    if (s->dtype == RM_F16 && s->recipe.loss_scale == 1 && !strstr(o->set ? o->set : "", "loss_scale")) s->recipe.loss_scale = FP16_LOSS_SCALE;
     /* ref computes in double whatever it is asked for */
     if (!strcmp(s->info.device, "ref")) s->dtype = RM_F64;
     return RM_OK;
