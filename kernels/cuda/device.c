@@ -218,7 +218,7 @@ static rm_status cuda_sync(rm_device *dev, rm_queue *q)
 {
     cuda_device *d = cuda_of(dev);
     RM_TRY(rm_cuda_check(cudaStreamSynchronize(rm_cuda_stream(dev, q)), "wait for the GPU"));
-    return rm_now_ns() - d->base_ns > REBASE_NS ? rebase(d) : RM_OK;
+    return !q && rm_now_ns() - d->base_ns > REBASE_NS ? rebase(d) : RM_OK; /* another queue may be done while this one is busy */
 }
 
 static void CUDART_CB spin_on_host(void *ns) { rm_spin_ns((uint64_t)(uintptr_t)ns); }
