@@ -29,8 +29,8 @@ struct sweep {
     rm_device *device;
     rm_device_info info;
     rm_comm *comm;
-    rm_buf *buf;
-    float *at;
+    rm_buf *buf, *staged;                                /* staged: page-locked, where the host cannot address buf */
+    float *at;                                           /* the host's address of the data: buf itself, or staged */
     rm_dtype wire;
     uint64_t bytes[BENCH_COMM_SIZES];
     uint32_t n_sizes;
@@ -67,17 +67,25 @@ static uint64_t element_bytes(const sweep *s, const collective *op) { return rm_
 
 /* ---- one block: a barrier before each iteration, outside its time; the first is checked. Sums pile up afterwards, which costs no
  * processor more time. */
-static void fill(sweep *s, const collective *op, uint64_t count)
+static rm_status fill(sweep *s, const collective *op, uint64_t count)
 {
     if (op->root < 0 || op->root == rm_comm_rank(s->comm)) bench_comm_fill(&s->pattern, s->at, count);
     else memset(s->at, 0xff, count * sizeof *s->at);     /* NaN: equal to nothing */
+    if (!s->staged) return RM_OK;
+    RM_TRY(rm_device_write(s->device, NULL, (rm_ref) { s->buf, 0 }, s->at, count * sizeof *s->at));
+    return rm_device_sync(s->device, NULL);
 }
 
-static uint64_t wrong_here(sweep *s, const collective *op, uint64_t count)
+static rm_status count_wrong(sweep *s, const collective *op, uint64_t count, double *out)
 {
     const char *spoil = getenv("RINGMARK_COMM_SPOIL");   /* tests: a rank whose first element is wrong */
+    if (s->staged) {
+        RM_TRY(rm_device_read(s->device, NULL, s->at, (rm_ref) { s->buf, 0 }, count * sizeof *s->at));
+        RM_TRY(rm_device_sync(s->device, NULL));
+    }
     if (spoil && atoi(spoil) == rm_comm_rank(s->comm)) s->at[0] = -1; // NOLINT(cert-err34-c)
-    return bench_comm_wrong(&s->root, op->root < 0 ? s->root.sum : s->root.own, s->at, count);
+    *out = (double)bench_comm_wrong(&s->root, op->root < 0 ? s->root.sum : s->root.own, s->at, count);
+    return RM_OK;
 }
 
 /* Seconds of the slowest rank to time[0..k-1], and their sum to elapsed_s. RM_E_INTERRUPTED on all ranks when one was asked to stop. */
@@ -85,13 +93,13 @@ static rm_status block(sweep *s, const collective *op, uint64_t count, uint32_t 
 {
     double told[BLOCK_MOST + 1], wrong = 0;
     RM_ASSERT(k >= 1 && k <= BLOCK_MOST);
-    fill(s, op, count);
+    RM_TRY(fill(s, op, count));
     for (uint32_t i = 0; i < k; i++) {
         RM_TRY(rm_comm_barrier(s->comm));
         const uint64_t begin = rm_now_ns();
         RM_TRY(op->run(s, count));
         told[i] = rm_s(rm_now_ns() - begin);
-        if (i == 0) wrong = (double)wrong_here(s, op, count);
+        if (i == 0) RM_TRY(count_wrong(s, op, count, &wrong));
     }
     told[k] = bench_signal() != 0;
     RM_TRY(rm_comm_host_reduce(s->comm, told, k + 1, RM_F64, RM_MAX));
@@ -231,7 +239,10 @@ static rm_status allocate(sweep *s)
     if (!s->time) return rm_fail(RM_E_NOMEM, "out of memory for the times");
     RM_TRY(rm_buf_alloc(s->device, RM_MEM_DEVICE, most, &s->buf));
     s->at = rm_buf_host(s->buf);
-    return s->at ? RM_OK : rm_fail(RM_E_UNSUPPORTED, "bench comm fills and checks memory of the host, and that of device %s is its own; use --device cpu", s->info.device);
+    if (s->at) return RM_OK;
+    RM_TRY(rm_buf_alloc(s->device, RM_MEM_PINNED, most, &s->staged));
+    s->at = rm_buf_host(s->staged);
+    return RM_OK;
 }
 
 static rm_status set_up(sweep *s)
@@ -265,6 +276,7 @@ rm_status bench_comm_rank(const bench_options *o, json_t **out)
     json_decref(s->results);
     free(s->time);
     rm_comm_close(s->comm); /* before the memory that its thread may still have in hand */
+    rm_buf_free(s->device, s->staged);
     if (s->buf) rm_buf_free(s->device, s->buf);
     rm_device_close(s->device);
     free(s);
