@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a repeatable option was given, in order. */
+enum { BENCH_LIST_MOST = 16 };
+typedef struct bench_list { const char *item[BENCH_LIST_MOST]; int32_t n; } bench_list;
+
 /* Every option of every command, filled by the rows in bench/options.c (parsing, --help, range check, echo, man page and
  * completion come from the same row). Defaults are in the rows; "" and 0 mean "not given" unless a row says otherwise. */
 typedef struct bench_options {
@@ -15,7 +19,7 @@ typedef struct bench_options {
     bool    steps_given;
     const char *data;                /* "synthetic", a folder, "" = the embedded set where there is one */
     const char *split;
-    int64_t seed;
+    int64_t seed; bool seed_given;
     const char *store;
     bool    json; const char *json_file;   /* --json [F]; "-" or NULL: stdout */
     bool    quiet, verbose, dry_run, help;
@@ -74,6 +78,23 @@ typedef struct bench_options {
     const char *out; bool compare;
     /* data */
     const char *source; int32_t limit_train, limit_val;
+    /* gate */
+    const char *a, *b;               /* commands for the shell */
+    const char *base, *head;         /* revisions or folders */
+    const char *gate_bench;          /* what runs of each: "scaling --gpus 1 --px 64" */
+    bench_list  metric;              /* "[NAME=]JSONPATH[:effect=2%][:higher]" */
+    const char *effect;              /* "2%" */
+    double  budget_s, run_timeout_s, lock_timeout_s;
+    bool    expensive, gate_layers, keep_builds;
+    const char *tiers;               /* "T0,T1,T2" */
+    const char *discard;             /* masks, agreed on before */
+    const char *lock;                /* file; "none" */
+    const char *pin, *against;       /* names of pinned baselines */
+    const char *accept, *until;      /* reason and day */
+    const char *facts;               /* a file of exact facts to compare with */
+    const char *tolerate;            /* "launches=2,peak_bytes=1%" */
+    bool    update, even_if_identical;
+    const char *junit, *markdown; bool github;
     /* hidden: a rank process started by the launcher */
     const char *rank_result;
     /* positional words after the command (and its verb) */

@@ -91,7 +91,7 @@ static void zsh_value(const bench_option *row)
         for (const char *p = row->choices; *p; p++) putchar(*p == '|' ? ' ' : *p);
         putchar(')');
     } else if (row->kind == BENCH_OPTIONAL_FILE) printf("::file:_files");
-    else if (row->kind == BENCH_STRING) printf(":value:_files");
+    else if (row->kind == BENCH_STRING || row->kind == BENCH_LIST) printf(":value:_files");
     else if (row->kind != BENCH_FLAG) printf(":number:");
 }
 static void zsh_spec(const char *dashes, const char *name, const bench_option *row)
@@ -143,7 +143,7 @@ static void fish_line(const char *command, const char *prefix, const char *name,
         printf(" -x -a '");
         for (const char *p = row->choices; *p; p++) putchar(*p == '|' ? ' ' : *p);
         putchar('\'');
-    } else if (row->kind == BENCH_STRING) printf(" -r");
+    } else if (row->kind == BENCH_STRING || row->kind == BENCH_LIST) printf(" -r");
     else if (row->kind != BENCH_FLAG && row->kind != BENCH_OPTIONAL_FILE) printf(" -x");
     printf(" -d '");
     for (const char *p = row->help; *p; p++) *p == '\'' ? fputs("\\'", stdout) : putchar(*p);

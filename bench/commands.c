@@ -19,6 +19,7 @@ const bench_command *const bench_commands[] = {
     &bench_cmd_overlap,
     &bench_cmd_report,
     &bench_cmd_runs,
+    &bench_cmd_gate,
     &bench_cmd_info,
     &bench_cmd_help,
     &bench_cmd_completion,

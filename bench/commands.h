@@ -4,7 +4,7 @@
 #include "bench/bench.h"
 
 extern const bench_command bench_cmd_scaling, bench_cmd_split_sweep, bench_cmd_comm, bench_cmd_splits, bench_cmd_train, bench_cmd_eval, bench_cmd_infer, bench_cmd_layers, bench_cmd_profile, bench_cmd_kernels,
-    bench_cmd_input, bench_cmd_data, bench_cmd_step, bench_cmd_overlap, bench_cmd_report, bench_cmd_runs, bench_cmd_info,
+    bench_cmd_input, bench_cmd_data, bench_cmd_step, bench_cmd_overlap, bench_cmd_report, bench_cmd_runs, bench_cmd_info, bench_cmd_gate,
     bench_cmd_help, bench_cmd_completion, bench_cmd_man;
 
 /* NULL when there is no such command. */

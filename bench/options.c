@@ -122,6 +122,14 @@ static rm_status set_string(const bench_option *row, const char *text, void *out
     return RM_OK;
 }
 
+static rm_status set_list(const bench_option *row, const char *text, void *out)
+{
+    bench_list *list = out;
+    if (list->n == BENCH_LIST_MOST) return rm_fail(RM_E_ARG, "--%s %s: it can be given %d times at most", row->name, text, BENCH_LIST_MOST);
+    list->item[list->n++] = text;
+    return RM_OK;
+}
+
 static rm_status check_choice(const bench_option *row, const char *text)
 {
     if (text[0] && !strchr(text, '|') && listed(row->choices, '|', text, strlen(text))) return RM_OK;
@@ -148,6 +156,7 @@ static rm_status (*const setters[])(const bench_option *row, const char *text, v
     [BENCH_STRING] = set_string,
     [BENCH_CHOICE] = set_choice,
     [BENCH_INT_CHOICE] = set_int_choice,
+    [BENCH_LIST] = set_list,
     [BENCH_OPTIONAL_FILE] = set_string,
 };
 
@@ -165,6 +174,7 @@ static void set_default(const bench_option *row, bench_options *o)
     case BENCH_STRING:
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE: *(const char **)at = text; break;
+    case BENCH_LIST: ((bench_list *)at)->n = 0; break;
     }
 }
 
@@ -346,6 +356,7 @@ static bool is_default(const bench_option *row, const bench_options *o, const be
     case BENCH_I64: return *(const int64_t *)a == *(const int64_t *)b;
     case BENCH_DOUBLE: return memcmp(a, b, sizeof(double)) == 0;
     case BENCH_OPTIONAL_FILE: return !*(const bool *)field_const(o, row->given);
+    case BENCH_LIST: return ((const bench_list *)a)->n == 0;
     case BENCH_STRING:
     case BENCH_CHOICE: break;
     }
@@ -359,6 +370,13 @@ static json_t *text_json(const char *text)
     return v ? v : json_string("(not UTF-8)");
 }
 
+static json_t *list_json(const bench_list *list)
+{
+    json_t *all = json_array();
+    for (int32_t i = 0; i < list->n; i++) json_array_append_new(all, text_json(list->item[i]));
+    return all;
+}
+
 static json_t *value_json(const bench_option *row, const bench_options *o)
 {
     const void *at = field_const(o, row->offset);
@@ -368,6 +386,7 @@ static json_t *value_json(const bench_option *row, const bench_options *o)
     case BENCH_INT_CHOICE: return json_integer(*(const int32_t *)at);
     case BENCH_I64: return json_integer(*(const int64_t *)at);
     case BENCH_DOUBLE: return bench_number(*(const double *)at);
+    case BENCH_LIST: return list_json(at);
     case BENCH_STRING:
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE: break;
@@ -396,7 +415,7 @@ json_t *bench_options_echo(const bench_command *command, const bench_options *o)
 }
 
 /* One word as the shell would have to read it. */
-static void put_word(rm_strbuf *s, const char *word)
+void bench_put_word(rm_strbuf *s, const char *word)
 {
     static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:=@%+-";
     if (word[0] && strspn(word, safe) == strlen(word)) {
@@ -420,6 +439,7 @@ static void print_double(char *text, size_t size, double v)
 static void put_value(rm_strbuf *s, const bench_option *row, const bench_options *o)
 {
     const void *at = field_const(o, row->offset);
+    const bench_list *list = at;
     char number[40] = "";
     switch (row->kind) {
     case BENCH_FLAG: return;
@@ -431,7 +451,13 @@ static void put_value(rm_strbuf *s, const bench_option *row, const bench_options
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE:
         rm_str_add(s, " ");
-        put_word(s, *(const char *const *)at);
+        bench_put_word(s, *(const char *const *)at);
+        return;
+    case BENCH_LIST: /* the name stands before the first already */
+        for (int32_t i = 0; i < list->n; i++) {
+            rm_str_addf(s, i ? " --%s " : " ", row->name);
+            bench_put_word(s, list->item[i]);
+        }
         return;
     }
     rm_str_add(s, number);
@@ -444,7 +470,7 @@ json_t *bench_reproduce(const bench_command *command, const bench_options *o)
     rm_str_addf(&s, "bench %s", command->name);
     for (int32_t i = 0; i < o->n_arg; i++) {
         rm_str_add(&s, " ");
-        put_word(&s, o->arg[i]);
+        bench_put_word(&s, o->arg[i]);
     }
     for (size_t i = 0; i < bench_option_count; i++) {
         const bench_option *row = &bench_option_rows[i];

@@ -2,6 +2,7 @@
  * Adding an option is adding a field to bench_options and a row to options_rows.c. */
 #ifndef RM_BENCH_OPTIONS_H
 #define RM_BENCH_OPTIONS_H
+#include "base/strbuf.h"
 #include "bench/bench.h"
 
 typedef enum bench_kind {
@@ -12,6 +13,7 @@ typedef enum bench_kind {
     BENCH_STRING,        /* const char * */
     BENCH_CHOICE,        /* const char *, one of `choices` */
     BENCH_INT_CHOICE,    /* int32_t, one of `choices` */
+    BENCH_LIST,          /* bench_list; may be given several times */
     BENCH_OPTIONAL_FILE, /* const char * with a `given` flag; alone or "-" it is stdout ("-") */
 } bench_kind;
 
@@ -50,6 +52,8 @@ bool bench_option_takes(const bench_option *row, const char *command);
 const bench_words *bench_words_of(const char *command);
 /* Of `n` names the one most like `word`; NULL when none is near. */
 const char *bench_nearest(const char *word, const char *(*name)(void *ctx, size_t i), void *ctx, size_t n);
+/* `word` as the shell would have to read it. */
+void bench_put_word(rm_strbuf *s, const char *word);
 /* The default for people: "60", "the recipe's"; "" for flags and for options that are simply not given. */
 const char *bench_option_default(const bench_option *row);
 /* "NAME", "auto|cpu" or "" for flags. */

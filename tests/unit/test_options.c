@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_WORDS = 24 };
+enum { MOST_WORDS = 40 };
 typedef struct line {
     char text[1024];
     char *argv[MOST_WORDS];
@@ -229,6 +229,30 @@ static void reproduce_round_trips(void **state)
     }
 }
 
+static void a_list_keeps_all_it_was_given(void **state)
+{
+    line l;
+    const bench_command c = { .name = "gate" };
+    char words[200] = "ab --a x";
+    good(&l, "gate", words);
+    assert_int_equal(l.o.metric.n, 0);
+    good(&l, "gate", "ab --metric $.a --a x --metric=n=$.b:higher");
+    assert_int_equal(l.o.metric.n, 2);
+    assert_string_equal(l.o.metric.item[0], "$.a");
+    assert_string_equal(l.o.metric.item[1], "n=$.b:higher");
+    json_t *config = bench_options_echo(&c, &l.o), *again = bench_reproduce(&c, &l.o);
+    char *dump = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(dump, "{\"a\":\"x\",\"metric\":[\"$.a\",\"n=$.b:higher\"],\"words\":[\"ab\"]}");
+    assert_string_equal(json_string_value(again), "bench gate ab --a x --metric '$.a' --metric 'n=$.b:higher'");
+    free(dump);
+    json_decref(config);
+    json_decref(again);
+    char *argv[2 * BENCH_LIST_MOST + 2];
+    for (int i = 0; i < 2 * BENCH_LIST_MOST + 2; i++) argv[i] = i % 2 ? "$.a" : "--metric";
+    assert_int_equal(bench_options_parse(&c, 2 * BENCH_LIST_MOST + 2, argv, &l.o), RM_E_ARG); /* one too many */
+    assert_non_null(strstr(rm_last_error(), "16 times"));
+}
+
 static void the_rows_make_sense(void **state)
 {
     for (size_t i = 0; i < bench_option_count; i++) {
@@ -263,6 +287,7 @@ int main(void)
         cmocka_unit_test(the_store_comes_from_the_environment),
         cmocka_unit_test(echo_and_reproduce),
         cmocka_unit_test(reproduce_round_trips),
+        cmocka_unit_test(a_list_keeps_all_it_was_given),
         cmocka_unit_test(the_rows_make_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

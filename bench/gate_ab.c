@@ -1,0 +1,3 @@
+#include "bench/gate.h"
+
+rm_status bench_gate_ab(const bench_options *o) { return rm_fail(RM_E_UNSUPPORTED, "bench gate %s does not exist yet", o->arg[0]); }
