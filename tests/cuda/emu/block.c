@@ -246,10 +246,10 @@ static void prepare(emu_dim grid, emu_dim block)
     emu_era_launch();
 }
 
-void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, const emu_params *params, void (*body)(const void *),
-                const void *closure, size_t closure_bytes);
-void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, const emu_params *params, void (*body)(const void *),
-                const void *closure, size_t closure_bytes)
+void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, void *stream, const emu_params *params,
+                void (*body)(const void *), const void *closure, size_t closure_bytes);
+void emu_launch(const char *kernel, const void *address, emu_dim grid, emu_dim block, size_t smem, void *stream, const emu_params *params,
+                void (*body)(const void *), const void *closure, size_t closure_bytes)
 {
     const emu_shape shape = { grid, block, smem };
     if (!launchable(grid, block, smem)) return;

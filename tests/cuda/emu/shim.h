@@ -27,8 +27,8 @@ typedef struct emu_site { const char *file; int line; } emu_site;
 /* A launch's parameters as a GPU sees them, each at a multiple of its alignment; pointers with what they point to: f float,
  * b bf16, h fp16, d double, i integers. */
 typedef struct emu_params { uint32_t bytes, pointers; unsigned char data[512]; struct { uint32_t at; char to; } pointer[16]; } emu_params;
-void     emu_launch(const char *name, const void *kernel, uint3 grid, uint3 block, size_t smem, const emu_params *params, void (*body)(const void *),
-                    const void *closure, size_t closure_bytes);
+void     emu_launch(const char *name, const void *kernel, uint3 grid, uint3 block, size_t smem, cudaStream_t stream, const emu_params *params,
+                    void (*body)(const void *), const void *closure, size_t closure_bytes);
 void    *emu_shared_array(const void *key, size_t bytes, size_t align);
 void    *emu_dyn_shared(void);
 void     emu_barrier(emu_site at) __attribute__((noduplicate));
@@ -60,14 +60,15 @@ template <typename P> static void emu_add(emu_params *out, P value)
 
 /* Arguments are evaluated by the host, brought to the kernel's types and copied, as a real launch does. */
 template <typename F> static void emu_call(const void *f) { (*static_cast<const F *>(f))(); }
-template <typename... P, typename... A> static void emu_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem, A... args)
+template <typename... P, typename... A>
+static void emu_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem, cudaStream_t stream, A... args)
 {
     const auto body = [=] { kernel(args...); };
     emu_params params = {};
     (emu_add<P>(&params, static_cast<P>(args)), ...);
-    emu_launch(name, reinterpret_cast<const void *>(kernel), grid, block, smem, &params, emu_call<decltype(body)>, &body, sizeof body);
+    emu_launch(name, reinterpret_cast<const void *>(kernel), grid, block, smem, stream, &params, emu_call<decltype(body)>, &body, sizeof body);
 }
-#define LAUNCH(kernel, grid, block, smem, stream, ...) emu_start(#kernel, kernel, grid, block, smem, __VA_ARGS__)
+#define LAUNCH(kernel, grid, block, smem, stream, ...) emu_start(#kernel, kernel, grid, block, smem, stream, __VA_ARGS__)
 #define SHARED(T, name, n)                                                                                                                             \
     static char name##_key;                                                                                                                            \
     T(&name)[n] = *static_cast<T(*)[n]>(emu_shared_array(&name##_key, sizeof(T) * (n), alignof(T) > 16 ? alignof(T) : 16))
