@@ -5,6 +5,7 @@
 #include "bench/layer_table.h"
 #include "bench/layers_compare.h"
 #include "bench/rows.h"
+#include "bench/throttled_row.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 typedef struct timing {
     bench_layer_times *t;
     double *step_s; /* of every measured step */
+    rm_gpu_reading *gpu;
     size_t n;
 } timing;
 
@@ -19,17 +21,20 @@ static rm_status timing_new(const rm_engine *e, int32_t steps, timing *out)
 {
     RM_TRY(bench_layer_times_new(e, steps, &out->t));
     out->step_s = calloc((size_t)steps, sizeof *out->step_s);
-    return out->step_s ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the layer times");
+    out->gpu = calloc((size_t)steps, sizeof *out->gpu);
+    return out->step_s && out->gpu ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the layer times");
 }
 
 static void timing_free(timing *t)
 {
     bench_layer_times_free(t->t);
     free(t->step_s);
+    free(t->gpu);
 }
 
 static rm_status note(timing *t, const rm_step *s)
 {
+    t->gpu[t->n] = s->gpu;
     t->step_s[t->n++] = rm_s(s->step_ns);
     return bench_layer_times_note(t->t, s);
 }
@@ -96,7 +101,9 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_update(row, table);
     json_decref(table);
     set_peaks(row, e, peaks, why);
-    return json_pack("{s:o, s:{s:o}}", "row", row, "samples", "step_s", bench_samples(t->step_s, t->n));
+    json_t *samples = json_pack("{s:o}", "step_s", bench_samples(t->step_s, t->n));
+    if (s->watch) bench_set_throttled_own(row, samples, t->gpu, t->n, rm_gpu_watch_why(s->watch));
+    return json_pack("{s:o, s:o}", "row", row, "samples", samples);
 }
 
 static rm_status measured(const bench_options *o, bench_session *s, rm_engine *e, timing *t, json_t **out)
@@ -127,13 +134,17 @@ static rm_status run(const bench_options *o)
                             .timers = true,
                             .seed = (uint64_t)o->seed };
     RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
+    e.watch = s.watch;
     if (o->dry_run) {
         bench_print_plan(&s, &e);
         goto out;
     }
     RM_TRY_GOTO(st, measured(o, &s, &e, &t, &result), out);
     json_t *row = json_object_get(result, "row");
-    if (bench_table_wanted(o)) bench_layer_table_print(row, 0);
+    if (bench_table_wanted(o)) {
+        bench_layer_table_print(row, 0);
+        bench_print_throttled(row, "THROTTLED ", (long long)t.n);
+    }
     RM_TRY_GOTO(st, bench_store_run(&bench_cmd_layers, o, "layers", result), out);
     st = bench_emit_json(&bench_cmd_layers, o, NULL, json_pack("[O]", row));
 out:

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "bench/commands.h"
 #include "bench/session.h"
+#include "bench/throttled_row.h"
 #include "model/checkpoint.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,14 +176,18 @@ static rm_status run_step(const bench_options *o, rm_engine *e, const step_batch
     return rm_net_logits(net, logits);
 }
 
-static rm_status report(const bench_options *o, const bench_session *s, const step_batch *b, double loss, uint64_t ns, uint64_t bad, const char *layer)
+static rm_status report(const bench_options *o, const bench_session *s, const step_batch *b, double loss, uint64_t ns, const rm_gpu_reading *gpu, uint64_t bad, const char *layer)
 {
     json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:f, s:I, s:s, s:s}", "device", s->info.device, "dtype", rm_dtype_name(s->dtype), "batch", b->n, "px", b->h,
                             "classes", s->classes, "loss", bench_number(loss), "step_s", rm_s(ns), "nonfinite_gradients", (json_int_t)bad, "origin", "measured",
                             "dump", o->dump ? o->dump : "");
+    json_t *samples = json_object();
+    if (s->watch) bench_set_throttled_own(row, samples, gpu, 1, rm_gpu_watch_why(s->watch));
+    json_decref(samples);
     if (bench_table_wanted(o))
         printf("loss %.9g  step %.6f s  (%s %s, batch %d, %d x %d px, first step: includes cold caches)\n", loss, rm_s(ns), s->info.device,
                rm_dtype_name(s->dtype), b->n, b->w, b->h);
+    if (bench_table_wanted(o)) bench_print_throttled(row, "THROTTLED ", 1);
     if (bad) rm_warn("%llu gradient elements are not finite, first in %s", (unsigned long long)bad, layer);
     return bench_emit_json(&bench_cmd_step, o, NULL, json_pack("[o]", row));
 }
@@ -194,6 +199,7 @@ static rm_status step(const bench_options *o)
     step_batch b = { 0 };
     double loss = 0, *logits = NULL;
     uint64_t ns = 0, bad;
+    rm_gpu_reading before, after;
     const char *layer;
     rm_status st = RM_OK;
     int32_t depth = o->depth, classes = o->classes ? o->classes : 1000;
@@ -214,10 +220,13 @@ static rm_status step(const bench_options *o)
     if (o->init && o->init[0]) RM_TRY_GOTO(st, rm_engine_load(&e, o->init, false, NULL), out);
     logits = malloc((size_t)b.n * (size_t)classes * sizeof *logits);
     if (!logits) RM_TRY_GOTO(st, rm_fail(RM_E_NOMEM, "out of memory for the logits"), out);
+    rm_gpu_watch_read(s.watch, &before);
     RM_TRY_GOTO(st, run_step(&opt, &e, &b, &loss, logits, &ns), out);
+    rm_gpu_watch_read(s.watch, &after);
+    before = rm_gpu_between(&before, &after);
     bad = rm_net_nonfinite(e.net, &layer);
     if (o->dump && o->dump[0]) RM_TRY_GOTO(st, write_dump(&opt, &s, &e, loss, logits), out);
-    st = report(&opt, &s, &b, loss, ns, bad, layer);
+    st = report(&opt, &s, &b, loss, ns, &before, bad, layer);
 out:
     free(logits);
     free_batch(&b);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "bench/commands.h"
 #include "bench/counters_row.h"
+#include "bench/throttled_row.h"
 #include "bench/launch.h"
 #include "bench/session.h"
 #include "bench/trace_row.h"
@@ -108,6 +109,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_t *samples = json_pack("{s:o, s:o}", "step_s", bench_samples(r->step_s, r->n_step), "loss", bench_samples(r->loss, r->n_step));
     const char *why = rm_counters_why(c->counters, RM_COUNT_FOREIGN_NS);
     bench_set_disturbed(row, samples, r->disturbed, r->n_step, o->oversubscribe ? "--oversubscribe: ranks may take each other's cores" : why);
+    if (s->watch) bench_set_throttled_own(row, samples, r->gpu, r->n_step, rm_gpu_watch_why(s->watch));
     return json_pack("{s:o, s:o}", "row", row, "samples", samples);
 }
 
@@ -166,6 +168,7 @@ static rm_status body(const bench_options *o, json_t **out)
         goto out;
     }
     RM_TRY_GOTO(st, rm_counters_open(&c.counters), out);
+    c.watch = s.watch;
     RM_TRY_GOTO(st, rm_train(s.device, s.comm, &c, &r), close);
     RM_TRY_GOTO(st, bench_memory_high(s.comm, &most), close);
     if (rm_comm_rank(s.comm) == 0) {
@@ -197,6 +200,7 @@ static void print_result(const json_t *row)
     if (json_integer_value(json_object_get(row, "disturbed_steps")))
         printf("disturbed       %lld of %lld steps were taken while other work used rank 0's cores: the machine is noisy\n",
                (long long)json_integer_value(json_object_get(row, "disturbed_steps")), (long long)json_integer_value(json_object_get(row, "steps")));
+    bench_print_throttled(row, "throttled      ", (long long)json_integer_value(json_object_get(row, "steps")));
     if (json_integer_value(json_object_get(row, "bad_images")))
         printf("bad images      %lld skipped\n", (long long)json_integer_value(json_object_get(row, "bad_images")));
 }

@@ -3,6 +3,7 @@
 #include "bench/rows.h"
 #include "bench/verified.h"
 #include "kernels/comm/comm.h"
+#include "profiler/nvml.h"
 #include "profiler/runinfo.h"
 #include <errno.h>
 #include <math.h>
@@ -29,13 +30,17 @@ static void device_facts(const bench_options *o, rm_device_info *info)
 json_t *bench_environment(const bench_options *o)
 {
     rm_device_info info = { .device = "" };
+    rm_gpu_facts gpu = { .n = 0 };
     device_facts(o, &info);
     const char *mpi = rm_comm_mpi.available() == RM_OK ? rm_comm_mpi.library() : "";
-    const rm_fact facts[] = {
+    rm_fact facts[6 + RM_GPU_FACTS] = {
         { "device", info.device, 1 },  { "device_name", info.name, 1 }, { "device_library", info.library, 1 },
         { "device_isa", info.isa, 1 }, { "comm_library", mpi, 1 }, { "device_caveat", info.caveat, 0 },
     };
-    return rm_runinfo_json(facts, RM_COUNT(facts) - !info.caveat[0]);
+    size_t n = 6 - !info.caveat[0];
+    if (info.bus[0]) rm_gpu_facts_of(info.bus, &gpu);
+    for (int i = 0; i < gpu.n; i++) facts[n++] = (rm_fact){ gpu.name[i], gpu.text[i], gpu.hard[i] };
+    return rm_runinfo_json(facts, n);
 }
 
 /* ---- writing */

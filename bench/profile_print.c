@@ -1,6 +1,7 @@
 /* The one screen of bench profile. */
 #include "bench/profile.h"
 #include "bench/rows.h"
+#include "bench/throttled_row.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,7 @@ static void print_head(const json_t *row)
     print_answer(row);
     print_tracing(json_object_get(row, "trace"));
     if (disturbed) printf("NOISY      %lld of %lld steps were taken while other work used this device's cores: run it again on a quiet machine\n", disturbed, bench_row_int(step, "samples"));
+    bench_print_throttled(row, "THROTTLED ", bench_row_int(step, "samples"));
 }
 
 /* ---- the budget */

@@ -8,6 +8,7 @@
 #include "bench/profile.h"
 #include "bench/profile_timeline.h"
 #include "bench/scaling_loss.h"
+#include "bench/throttled_row.h"
 #include "bench/trace_row.h"
 #include "bench/twins.h"
 #include "model/engine_replay.h"
@@ -119,6 +120,7 @@ static rm_status pairs(rank_run *r)
     if (r->loader) RM_TRY(rm_step_trace_set_loader(&r->trace, r->loader));
     RM_TRY(rm_step_trace_open(&r->trace, &r->e));
     r->e.counters = r->counters;
+    r->e.watch = r->s.watch;
     rm_progress_begin(&p, "profile", "pairs of steps", (uint64_t)(r->warmup + r->steps));
     for (int32_t i = -r->warmup; st == RM_OK && i < r->steps; i++) {
         rm_rng g = rm_rng_for((uint64_t)r->o->seed, 0x70616972u, (uint64_t)(i + r->warmup)); /* alike on all ranks */
@@ -129,6 +131,7 @@ static rm_status pairs(rank_run *r)
     }
     rm_progress_end(&p);
     r->e.counters = NULL;
+    r->e.watch = NULL;
     return st == RM_OK ? watch(r, true, false) : st; /* what follows times layers too */
 }
 
@@ -197,6 +200,7 @@ static rm_status gather_counters(rank_run *r)
     RM_TRY(bench_memory_high(r->s.comm, &most));
     if (!first(r)) return RM_OK;
     json_object_set_new(r->got, "counters_why", bench_counters_why(r->counters));
+    bench_note_watch(r->got, r->s.watch);
     bench_set_memory_high(r->got, most);
     return RM_OK;
 }

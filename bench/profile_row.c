@@ -4,6 +4,7 @@
 #include "bench/profile.h"
 #include "bench/rows.h"
 #include "bench/scaling_loss.h"
+#include "bench/throttled_row.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,7 @@ json_t *bench_profile_row(const bench_options *o, const json_t *got)
         json_t *samples = json_pack("{s:o, s:o}", "step_s", bench_samples(plain.slowest, (size_t)plain.n), "traced_step_s", bench_samples(traced.slowest, (size_t)traced.n));
         set_all(row, o, got, &traced, &plain);
         bench_set_counters(row, samples, &plain, got);
+        bench_set_throttled(row, samples, &plain, got);
         json_object_set(result, "row", row);
         json_object_set_new(result, "samples", samples);
     }

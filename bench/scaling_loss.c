@@ -15,6 +15,7 @@ void bench_terms_of(const rm_step *s, double critical_s, double out[BENCH_TERMS]
     for (int x = 0; x < BENCH_COUNTS; x++) out[x] = rm_s(ns[x]);
     for (int k = 0; k < RM_COUNTERS; k++) out[BENCH_COUNTS + k] = s->counts.v[k] < 0 ? NAN : rm_counter_scale((rm_counter)k) * (double)s->counts.v[k];
     out[BENCH_CRITICAL] = critical_s;
+    bench_gpu_terms(&s->gpu, out);
 }
 
 /* A run that is resumed may have been begun before there were counters or replays. */

@@ -6,12 +6,14 @@
 
 /* Of one step on one rank, in seconds. BLOCKED is how long the update waited for the last all-reduces; COMM is |M|. From COUNTS on come
  * the counters in the order of rm_counter and in the units of their keys; NaN: not counted. CRITICAL is what of the all-reduces lies on the
- * critical path, by replay; NaN: not known. */
+ * critical path, by replay; NaN: not known. From GPU on come what its driver said of the time: reasons for lowered clocks as bits, the SM clock in MHz,
+ * W, degrees Celsius; NaN: not a GPU, or not told. */
 typedef enum bench_term {
     BENCH_STEP, BENCH_COMPUTE, BENCH_EXPOSED_COMM, BENCH_EXPOSED_COPY, BENCH_INPUT, BENCH_HOST, BENCH_IDLE, BENCH_COMM, BENCH_OVERLAP, BENCH_BLOCKED, BENCH_COUNTS,
-    BENCH_CRITICAL = BENCH_COUNTS + RM_COUNTERS, BENCH_TERMS
+    BENCH_CRITICAL = BENCH_COUNTS + RM_COUNTERS, BENCH_GPU_REASONS, BENCH_GPU_MHZ, BENCH_GPU_W, BENCH_GPU_C, BENCH_TERMS
 } bench_term;
 void bench_terms_of(const rm_step *s, double critical_s, double out[BENCH_TERMS]);
+void bench_gpu_terms(const rm_gpu_reading *r, double out[BENCH_TERMS]);  /* the GPU's alone (throttled_row.c) */
 
 /* What this rank took: n steps, how long all and the first of them took, CPU time of its communication thread. critical_s: of each step,
  * as bench_blocking_of() gives it; NULL: not known. */

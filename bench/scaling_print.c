@@ -1,6 +1,7 @@
 /* What bench scaling prints: short tables, one under the other, that fit a screen for five Ns. */
 #include "bench/rows.h"
 #include "bench/scaling.h"
+#include "bench/throttled_row.h"
 #include "profiler/perturb.h"
 #include <math.h>
 #include <stdio.h>
@@ -69,6 +70,16 @@ static void print_disturbed(const json_t *rows)
         if (disturbed < 1) continue;
         printf("N=%lld: %lld of %lld steps were taken while other work used this device's cores (for %s of the time of all steps): the machine is noisy\n", ranks_of(row), disturbed,
                (long long)json_integer_value(json_object_get(json_object_get(row, "step_s"), "samples")), cell_of(row, "foreign_share", 100, " %").text);
+    }
+}
+
+static void print_throttled(const json_t *rows)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        char label[32];
+        snprintf(label, sizeof label, "N=%lld:", ranks_of(row));
+        bench_print_throttled(row, label, bench_row_int(json_object_get(row, "step_s"), "samples"));
     }
 }
 
@@ -220,6 +231,7 @@ void bench_scaling_print(const bench_options *o, const json_t *rows, int32_t cor
 {
     print_throughput(o, rows, cores);
     print_disturbed(rows);
+    print_throttled(rows);
     print_modes(o, rows);
     print_loss(o, rows);
     print_communication(o, rows);

@@ -9,6 +9,7 @@
 #include "bench/rows.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
+#include "bench/throttled_row.h"
 #include "bench/trace_row.h"
 #include "bench/twins.h"
 #include <math.h>
@@ -38,6 +39,7 @@ static rm_status take_step(rank_run *r, const rm_source *src, int32_t i, rm_redu
     if (!r->acts) return rm_engine_step(&r->e, src, (uint64_t)i, 1e-4, out);
     RM_TRY(rm_ghost_step(&r->ghost.ghost, out));
     rm_counters_read(NULL, &out->counts);
+    rm_gpu_watch_read(NULL, &out->gpu);
     return RM_OK;
 }
 
@@ -142,6 +144,7 @@ static rm_status run_data_only(rank_run *r, mode_result *all)
         rm_step s = { .begin_ns = t0, .step_ns = rm_now_ns() - t0 };
         s.budget = (rm_budget){ .window_ns = s.step_ns, .input_ns = s.step_ns };
         rm_counters_read(NULL, &s.counts);
+        rm_gpu_watch_read(NULL, &s.gpu);
         if (i == 0) out->first_ns = s.step_ns;
         if (i >= warmup) out->step[i - warmup] = s;
     }
@@ -376,6 +379,7 @@ static void describe(const rank_run *r, json_t *root)
     json_object_set_new(root, "hosts", bench_hosts_json(r->s.comm));
     json_object_set_new(root, "ghost", json_boolean(r->acts));
     json_object_set_new(root, "counters_why", bench_counters_why(r->counters));
+    bench_note_watch(root, r->s.watch);
     json_object_set_new(root, "batch", json_integer(r->s.batch));
     json_object_set_new(root, "micro_batches", json_integer(r->s.recipe.accumulate));
     json_object_set_new(root, "px", json_integer(r->s.recipe.px));
@@ -396,6 +400,7 @@ static rm_status subject_new(rank_run *r)
         RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
         RM_TRY(rm_counters_open(&r->counters));
         r->e.counters = r->counters;
+        r->e.watch = r->s.watch;
     }
     if (size > 1) RM_TRY(bench_inject_parse(o->inject, rm_comm_rank(r->s.comm), size, &r->e.inject));
     r->ghost.ghost.inject = r->e.inject;

@@ -1,6 +1,7 @@
 /* What a scaling row's numbers are made of (docs/scaling.md). */
 #include "bench/commands.h"
 #include "bench/counters_row.h"
+#include "bench/throttled_row.h"
 #include "bench/rows.h"
 #include "bench/scaling.h"
 #include "bench/scaling_loss.h"
@@ -215,6 +216,7 @@ json_t *bench_scaling_row(const bench_options *o, int32_t n, const json_t *gathe
         json_object_set_new(samples, "step_s", bench_samples(t.slowest, (size_t)t.n));
         set_trace(row, samples, o, gathered);
         bench_set_counters(row, samples, &t, gathered);
+        bench_set_throttled(row, samples, &t, gathered);
         result = json_pack("{s:o, s:o}", "row", row, "samples", samples);
     }
     bench_steps_free(&t);

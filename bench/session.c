@@ -210,6 +210,7 @@ rm_status bench_session_device(const bench_options *o, bench_session *s)
     rm_device_get_info(s->device, &s->info);
     if (rm_world_from_env().rank == 0) RM_TRY(bench_verify(s->device, &s->info));
     if (s->info.caveat[0] && rm_world_from_env().rank == 0) rm_warn_once("caveat", "figures of device %s: %s", s->info.device, s->info.caveat);
+    if (s->info.bus[0]) RM_TRY(rm_gpu_watch_open(s->info.bus, &s->watch));
     RM_TRY(choose_dtype(o, s));
     RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
     if (o->rank_result[0]) bench_launch_tell_rank(rm_comm_rank(s->comm));
@@ -219,6 +220,7 @@ rm_status bench_session_device(const bench_options *o, bench_session *s)
 void bench_session_close(bench_session *s)
 {
     rm_comm_close(s->comm);
+    rm_gpu_watch_close(s->watch);
     rm_device_close(s->device);
     rm_dataset_close(s->data);
     memset(s, 0, sizeof *s);

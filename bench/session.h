@@ -15,6 +15,7 @@ typedef struct bench_session {
     rm_dtype       dtype;
     int32_t        batch, eval_batch, classes;
     rm_bad_policy  bad;
+    rm_gpu_watch  *watch;       /* of the device, where it is a GPU; NULL */
 } bench_session;
 
 /* Everything but device and communicator: what a launcher needs to check the options before it starts ranks. */

@@ -1,6 +1,8 @@
 /* The checked wrappers over the device tables. A breach of device.h's contract by our own code stops the program here,
  * where the caller is on the stack; what the user or the machine did is a status. */
 #include "kernels/device.h"
+#include "base/log.h"
+#include "profiler/gpu_explain.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -37,11 +39,23 @@ enum { AUTO_DEVICES = 2 }; /* the first ones of the list compute at speed; ref a
 
 const rm_device_ops *const *rm_device_list(void) { return devices; }
 
+/* A GPU that is there and cannot be used is not passed over in silence. */
+static void say_passed_over(const rm_device_ops *ops)
+{
+    char why[400], words[512];
+    const rm_gpu_trouble t = { .cuda_words = "", .root = "" };
+    if (strcmp(ops->name, "cuda") != 0) return;
+    snprintf(words, sizeof words, "%s", rm_last_error());
+    if (rm_nvml_explain(&t, why, sizeof why)) rm_warn_once("gpu passed over", "device auto passes over the GPU of this machine: %s", words);
+    (void)rm_fail(RM_E_UNSUPPORTED, "%s", words); /* the question may have failed in its own words */
+}
+
 static rm_status find_auto(const rm_device_ops **out_ops)
 {
     char why[512] = "";
     for (size_t i = 0; i < AUTO_DEVICES; i++) {
         if (devices[i]->available() == RM_OK) { *out_ops = devices[i]; return RM_OK; }
+        say_passed_over(devices[i]);
         size_t used = strlen(why);
         snprintf(why + used, sizeof why - used, "%s%s", used ? "; " : "", rm_last_error());
     }
@@ -84,7 +98,11 @@ rm_status rm_device_open(const char *name, const rm_device_config *cfg, rm_devic
 {
     const rm_device_ops *ops = NULL;
     RM_TRY(find_device(name, &ops));
-    return rm_device_open_ops(ops, cfg, out_device);
+    const rm_status st = rm_device_open_ops(ops, cfg, out_device);
+    if (st != RM_E_DEVICE && st != RM_E_UNSUPPORTED && st != RM_E_NOMEM) return st;
+    if (strcmp(name, "auto") != 0 || ops != devices[0] || devices[1]->available() != RM_OK) return st;
+    say_passed_over(ops); /* it is taken by another process, full, or too old */
+    return rm_device_open_ops(devices[1], cfg, out_device);
 }
 
 void rm_device_close(rm_device *d)

@@ -50,6 +50,7 @@ typedef struct rm_device_info {
     uint32_t dtypes;                 /* bit (1 << rm_dtype): supported */
     uint32_t native_dtypes;          /* ... by hardware at full speed; others are emulated and say so in impl */
     bool     async;                  /* queues run while the host goes on */
+    char     bus[32];                /* PCI address, "0000:1b:00.0"; "" for what has none */
     char     caveat[64];             /* what every figure taken on it must carry: "unverified on hardware"; "" for nothing */
 } rm_device_info;
 

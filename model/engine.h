@@ -12,6 +12,7 @@
 #include "model/recipe.h"
 #include "profiler/budget.h"
 #include "profiler/counters.h"
+#include "profiler/gpu_watch.h"
 #include "profiler/trace.h"
 
 typedef struct rm_engine_config {
@@ -50,6 +51,7 @@ typedef struct rm_engine {
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
     bool       trace_paused;       /* the caller's, between steps: those that follow are not traced */
     rm_counters *counters;         /* the caller's; NULL: steps are not counted */
+    rm_gpu_watch *watch;           /* likewise; NULL: nobody looks whether the GPU is throttled */
 } rm_engine;
 
 /* Where a step's nanoseconds went on this rank. Without layer timers computing cannot be told from the host's own work. */
@@ -61,7 +63,8 @@ typedef struct rm_step {
     uint64_t  update_begin_ns;                    /* ... and without layer timers: the end of the step */
     uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
     rm_counts counts;                             /* read before and after the window; -1 everywhere without counters */
-    uint64_t  counting_ns;                        /* what those two readings took, beside step_ns */
+    rm_gpu_reading gpu;                           /* of the same moments; -1 everywhere without a watch */
+    uint64_t  counting_ns;                        /* what those readings took, beside step_ns */
     double    loss;
 } rm_step;
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 enum { WARM_UP = 2 /* steps before one is recorded: libraries load their kernels when they first run */, NOT_RECORDED = -1 };
+enum { RECENT_NS = 1000000 /* that old may be what was read of the GPU before a step */ };
 
 static void rest(uint64_t ns)
 {
@@ -301,10 +302,13 @@ static rm_status account(rm_engine *e, rm_step *s, uint64_t end)
     return rm_budget_of(&e->classes, (rm_interval){ s->begin_ns, end }, &s->budget);
 }
 
-/* Reading the counters is no part of the window. Returns when it was done. */
-static uint64_t count(rm_engine *e, uint64_t from, rm_counts *out, uint64_t *counting_ns)
+typedef struct reading { rm_counts counts; rm_gpu_reading gpu; } reading;
+
+/* Reading counters and GPU is no part of the window. Returns when it was done. */
+static uint64_t count(rm_engine *e, uint64_t from, uint64_t recent_ns, reading *out, uint64_t *counting_ns)
 {
-    rm_counters_read(e->counters, out);
+    rm_gpu_watch_recent(e->watch, recent_ns, &out->gpu);
+    rm_counters_read(e->counters, &out->counts);
     const uint64_t now = rm_now_ns();
     *counting_ns += now - from;
     return now;
@@ -316,8 +320,8 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     const int32_t parts = r->accumulate > 1 ? r->accumulate : 1;
     const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
     rm_step s = { 0 };
-    rm_counts before, after;
-    s.begin_ns = count(e, rm_now_ns(), &before, &s.counting_ns);
+    reading before, after;
+    s.begin_ns = count(e, rm_now_ns(), RECENT_NS, &before, &s.counting_ns);
     rm_classes_clear(&e->classes);
     rm_buckets_begin(&e->buckets);
     inject_queues(e);
@@ -326,8 +330,9 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     rm_net_note_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta);
     RM_TRY(e->feed ? work_ahead(e, src, &s) : work(e, src, parts, &s));
     RM_TRY(account(e, &s, rm_now_ns()));
-    (void)count(e, s.begin_ns + s.step_ns, &after, &s.counting_ns);
-    s.counts = rm_counts_since(&before, &after);
+    (void)count(e, s.begin_ns + s.step_ns, 0, &after, &s.counting_ns);
+    s.counts = rm_counts_since(&before.counts, &after.counts);
+    s.gpu = rm_gpu_between(&before.gpu, &after.gpu);
     s.loss /= parts;
     rm_engine_trace_end(e, src, &s);
     RM_TRY(check_numbers(e, step, s.loss));

@@ -217,9 +217,13 @@ static rm_status add_step(run *t, const rm_step *s)
         int32_t *px = realloc(r->step_px, cap * sizeof *px);
         if (!px) return rm_fail(RM_E_NOMEM, "out of memory for step times");
         r->step_px = px;
+        rm_gpu_reading *gpu = realloc(r->gpu, cap * sizeof *gpu);
+        if (!gpu) return rm_fail(RM_E_NOMEM, "out of memory for step times");
+        r->gpu = gpu;
     }
     r->step_s[r->n_step] = rm_s(s->step_ns);
     r->step_px[r->n_step] = t->engine.cfg.px;
+    r->gpu[r->n_step] = s->gpu;
     r->disturbed[r->n_step] = rm_counts_disturbed(&s->counts, t->threads);
     r->loss[r->n_step++] = s->loss;
     rm_counts_add(&r->counts, &s->counts);
@@ -424,6 +428,7 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
     rm_device_get_info(d, &info);
     t.threads = info.threads;
     t.engine.counters = cfg->counters;
+    t.engine.watch = cfg->watch;
     if (lead(&t)) RM_TRY_GOTO(st, open_outputs(&t), out);
     if (cfg->resume) RM_TRY_GOTO(st, resume(&t), out);
     RM_TRY_GOTO(st, open_source(&t), out);
@@ -448,5 +453,6 @@ void rm_train_result_free(rm_train_result *r)
     free(r->loss);
     free(r->step_px);
     free(r->disturbed);
+    free(r->gpu);
     memset(r, 0, sizeof *r);
 }

@@ -17,6 +17,7 @@ typedef struct rm_train_config {
     int32_t  keep;
     bool     resume, no_fuse, update_on_arrival;
     rm_counters *counters;           /* the caller's; NULL: steps are not counted */
+    rm_gpu_watch *watch;             /* likewise, of this rank's GPU */
     rm_step_trace trace;
     rm_split_order split_order;      /* how indices of `split` count */
     const char *split, *mllog;       /* mllog: file for :::MLLOG lines, "" none */
@@ -38,7 +39,7 @@ typedef struct rm_train_result {
     char     trace_file[RM_TRACE_PATH]; /* rank 0's; "": none was written */
     rm_perturbation trace_cost;      /* of this rank's traced steps over the others of the same image size but the first; n 0: there were none of either */
     rm_epoch_row *epoch; uint32_t n_epoch;
-    double  *step_s, *loss, *disturbed; int32_t *step_px; uint64_t n_step; /* every raw step; disturbed: 1 where other work took this rank's cores, else 0 */
+    double  *step_s, *loss, *disturbed; int32_t *step_px; rm_gpu_reading *gpu; uint64_t n_step; /* every raw step; disturbed: 1 where other work took this rank's cores, else 0 */
     rm_budget total;                 /* sums over the steps, of this rank */
     rm_counts counts;                /* likewise */
     char     newest[544];            /* newest checkpoint, "" none */

@@ -1,4 +1,5 @@
 #include "profiler/gpu_watch.h"
+#include "base/clock.h"
 #include "profiler/nvml.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,8 @@ struct rm_gpu_watch {
     rm_nvml *nvml; /* NULL: there is nothing to ask */
     int gpu;
     char why[160];
+    rm_gpu_reading last;
+    uint64_t last_ns; /* 0: there was none */
 };
 
 static void find_out_why(rm_gpu_watch *w, const char *bus)
@@ -47,6 +50,14 @@ void rm_gpu_watch_read(rm_gpu_watch *w, rm_gpu_reading *out)
     out->sm_mhz = rm_nvml_number(w->nvml, w->gpu, RM_GPU_SM_MHZ, NULL);
     out->power_mw = rm_nvml_number(w->nvml, w->gpu, RM_GPU_POWER_MW, NULL);
     out->temperature_c = rm_nvml_number(w->nvml, w->gpu, RM_GPU_TEMPERATURE_C, NULL);
+    w->last = *out;
+    w->last_ns = rm_now_ns();
+}
+
+void rm_gpu_watch_recent(rm_gpu_watch *w, uint64_t most_ns, rm_gpu_reading *out)
+{
+    if (w && w->last_ns && rm_now_ns() - w->last_ns <= most_ns) *out = w->last;
+    else rm_gpu_watch_read(w, out);
 }
 
 static int64_t either(int64_t a, int64_t b) { return a < 0 ? b : b < 0 ? a : a | b; }

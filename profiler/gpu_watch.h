@@ -17,6 +17,8 @@ void        rm_gpu_watch_close(rm_gpu_watch *w);                       /* NULL i
 /* NULL: reasons are read. Else why they are not. */
 const char *rm_gpu_watch_why(const rm_gpu_watch *w);
 void        rm_gpu_watch_read(rm_gpu_watch *w, rm_gpu_reading *out);   /* NULL w: -1 everywhere */
+/* The last reading where it is at most most_ns old, else a new one: a window that follows another begins with the reading that ended that one. */
+void        rm_gpu_watch_recent(rm_gpu_watch *w, uint64_t most_ns, rm_gpu_reading *out);
 /* What two readings say of the time between: reasons of either, the lower clock, the later power, the higher temperature. */
 rm_gpu_reading rm_gpu_between(const rm_gpu_reading *before, const rm_gpu_reading *after);
 #endif

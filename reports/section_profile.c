@@ -87,6 +87,7 @@ static void reservations(rp_doc *d, const rp_result *r)
         rp_note(
             d, "Disturbed: in %s of %s steps others took the processor, its pages or its time; those steps are kept, and the counters below say what happened.",
             rp_num(disturbed, 9).text, rp_num(steps, 9).text);
+    rp_throttled_note(d, r);
     if (file && *file) rp_text(d, "The whole trace, for Perfetto: %s.", file);
 }
 

@@ -47,6 +47,11 @@ static void disturbed_note(rp_doc *d, const rp_result *r, size_t n)
     }
 }
 
+static void throttled_note(rp_doc *d, const rp_result *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) rp_throttled_note(d, &r[i]);
+}
+
 /* Both X(1): without any collective, and with a communicator of one rank. */
 static void baselines_table(rp_doc *d, const rp_result *r, size_t n)
 {
@@ -168,6 +173,7 @@ static rm_status sweep(rp_context *c, const rp_result *r, size_t n, bool strong)
     RM_TRY(throughput_figure(c, r, n, strong));
     throughput_table(d, r, n, strong);
     disturbed_note(d, r, n);
+    throttled_note(d, r, n);
     baselines_table(d, r, n);
     rp_fold(d, "Reproduce row by row");
     for (size_t i = 0; i < n; i++) rp_command(d, "%s", rp_reproduce(&r[i]));

@@ -63,6 +63,23 @@ void rp_origin_cell(rp_doc *d, const rp_result *r)
             disturbed ? injected : "", r->correct ? "" : ", WRONG: not to be used");
 }
 
+void rp_throttled_note(rp_doc *d, const rp_result *r)
+{
+    const double n = rp_real(r->row, "throttled_samples");
+    rm_strbuf words = { 0 };
+    size_t i;
+    const json_t *word;
+    if (!(n > 0)) return;
+    json_array_foreach(rp_at(r->row, "throttle_reasons"), i, word)
+    {
+        if (i) rm_str_add(&words, ", ");
+        rm_str_add(&words, json_is_string(word) ? json_string_value(word) : "?");
+    }
+    rp_note(d, "Throttled: %s steps of %s were taken while a GPU had lowered its clocks (%s). They are kept, and the samples \"throttled\" tell them apart.", rp_num(n, 9).text, r->key,
+            words.text ? words.text : "no reason given");
+    rm_str_free(&words);
+}
+
 void rp_head_cells(rp_doc *d, const rp_result *r)
 {
     rp_row(d, rp_style_of(r->origin, r->correct));

@@ -42,6 +42,8 @@ void rp_between(rp_doc *d, const rp_result *r, const char *path, const char *low
 void rp_reasons(rp_doc *d, rp_why *why);
 /* "measured", "emulated, oversubscribed", "measured, WRONG: not to be used": how every table says where a row is from. */
 void rp_origin_cell(rp_doc *d, const rp_result *r);
+/* Where steps of the row were taken while a GPU was throttled: how many and why. Nothing otherwise. */
+void rp_throttled_note(rp_doc *d, const rp_result *r);
 void rp_head_cells(rp_doc *d, const rp_result *r); /* begins a row: N, origin */
 
 /* Rank by rank, who was late and who waited: rows of the arrays at `path` ({rank, host, own_s, wait_s, late_share} and, where

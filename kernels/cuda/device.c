@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "base/clock.h"
 #include "kernels/plans.h"
+#include "profiler/gpu_explain.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +24,22 @@ cudaStream_t rm_cuda_stream(rm_device *d, rm_queue *q) { return q ? q->stream : 
 int rm_cuda_ordinal(const rm_device *d) { return cuda_of(d)->ordinal; }
 
 /* ---- opening */
+static rm_status no_gpu(cudaError_t e)
+{
+    char why[400];
+    rm_gpu_trouble t = { .cuda_error = e, .cuda_words = e == cudaSuccess ? "none is visible" : cudaGetErrorString(e), .root = "" };
+    if (cudaRuntimeGetVersion(&t.runtime) != cudaSuccess) t.runtime = 0;
+    (void)rm_nvml_explain(&t, why, sizeof why);
+    return rm_fail(RM_E_UNSUPPORTED, "cuda: no usable GPU here: %s", why);
+}
+
 static rm_status cuda_available(void)
 {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     if (e == cudaSuccess && n > 0) return RM_OK;
     (void)cudaGetLastError();
-    return rm_fail(RM_E_UNSUPPORTED, "cuda: no usable GPU here: %s", e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
+    return no_gpu(e);
 }
 
 static int32_t cuda_count(void)
@@ -52,6 +62,7 @@ static rm_status fill_info(cuda_device *d)
     snprintf(i->name, sizeof i->name, "%.95s", p.name);
     snprintf(i->library, sizeof i->library, "cuDNN %zu.%zu.%zu, CUDA %d.%d", v / 10000, v / 100 % 100, v % 100, runtime / 1000, runtime % 1000 / 10);
     snprintf(i->isa, sizeof i->isa, "sm_%d%d", p.major, p.minor);
+    snprintf(i->bus, sizeof i->bus, "%04x:%02x:%02x.0", (unsigned)p.pciDomainID, (unsigned)p.pciBusID & 0xff, (unsigned)p.pciDeviceID & 0x1f);
     snprintf(i->caveat, sizeof i->caveat, "%s", rm_cuda_doubles ? "test doubles, not a GPU" : "unverified on hardware");
     i->threads = p.multiProcessorCount;
     i->memory_bytes = p.totalGlobalMem;
@@ -112,6 +123,17 @@ static void cuda_close(rm_device *base)
     free(d);
 }
 
+/* CUDA's words for a GPU that is taken or full do not say by what; NVML may know. */
+static rm_status cannot_open(rm_status st)
+{
+    char said[256], why[400];
+    snprintf(said, sizeof said, "%s", rm_last_error());
+    rm_gpu_trouble t = { .cuda_words = said, .root = "" };
+    if ((st != RM_E_DEVICE && st != RM_E_NOMEM) || cudaRuntimeGetVersion(&t.runtime) != cudaSuccess) return rm_fail(st, "%s", said);
+    (void)rm_nvml_explain(&t, why, sizeof why);
+    return strcmp(said, why) != 0 ? rm_fail(st, "%s; %s", said, why) : st;
+}
+
 static rm_status cuda_open(const rm_device_config *cfg, rm_device **out_device)
 {
     if (cfg->ordinal < 0) return rm_fail(RM_E_ARG, "cuda: GPU %d does not exist: they are counted from 0", cfg->ordinal);
@@ -123,7 +145,7 @@ static rm_status cuda_open(const rm_device_config *cfg, rm_device **out_device)
     const rm_status st = open_parts(d);
     if (st != RM_OK) {
         cuda_close(&d->base);
-        return st;
+        return cannot_open(st);
     }
     *out_device = &d->base;
     return RM_OK;
