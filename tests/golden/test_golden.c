@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "model/net.h"
+#include "tests/cuda/gpu/gpu.h"
 #include "tests/golden/golden.h"
 #include <stdio.h>
 
@@ -267,5 +268,6 @@ int main(void)
         cmocka_unit_test(test_inputs), cmocka_unit_test(test_sketch_notices), cmocka_unit_test(test_ref),
         cmocka_unit_test(test_ref_hard), cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16),
     };
+    if (!strcmp(RM_GOLDEN_DEVICE, "cuda") && gpu_absent()) return GPU_SKIPPED;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "kernels/check.h"
 #include "model/engine.h"
 #include "tests/cuda/doubles/doubles.h"
+#include "tests/cuda/gpu/gpu.h"
 
 static void ok(rm_status st)
 {
@@ -265,6 +266,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(network_in_fp16, no_findings), cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
         cmocka_unit_test_teardown(times_add_up, no_findings),
     };
+    if (gpu_absent()) return GPU_SKIPPED;
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
