@@ -1,0 +1,146 @@
+/* The rules that people gate by, on the noise that the gate is tried on. They are as their users describe them, without the fixes that each could have. */
+#include "reports/gate_check.h"
+#include "profiler/stats.h"
+#include <math.h>
+#include <stdio.h>
+
+enum { ITERATIONS = 50, RESAMPLES = 400, MOST_RUNS = 20 };
+static const double iteration_noise = 0.01; /* within a run */
+
+/* Is B called slower? *runs: how many it took. */
+typedef rm_status decide(const rp_check_config *c, rm_noise *n, bool *slower, int *runs);
+
+static rm_status single_run(const rp_check_config *c, rm_noise *n, bool *slower, int *runs)
+{
+    const double a = rm_noise_run(n, false, false), b = rm_noise_run(n, true, true);
+    *slower = b - a > log1p(c->effect);
+    *runs = 2;
+    return RM_OK;
+}
+
+/* All of A, then all of B; Mann and Whitney's test at 5 %. */
+static rm_status blocks(rm_noise *n, int each, bool *slower, int *runs)
+{
+    double a[MOST_RUNS], b[MOST_RUNS];
+    for (int i = 0; i < each; i++) a[i] = rm_noise_run(n, false, false);
+    for (int i = 0; i < each; i++) b[i] = rm_noise_run(n, true, true);
+    *slower = rm_rank_sum_p(a, each, b, each) <= 0.05;
+    *runs = 2 * each;
+    return RM_OK;
+}
+static rm_status blocks_of_ten(const rp_check_config *c, rm_noise *n, bool *slower, int *runs) { return (void)c, blocks(n, 10, slower, runs); }
+static rm_status blocks_of_twenty(const rp_check_config *c, rm_noise *n, bool *slower, int *runs) { return (void)c, blocks(n, 20, slower, runs); }
+
+static double resampled_mean(rm_rng *g, const double *x)
+{
+    double sum = 0;
+    for (int i = 0; i < ITERATIONS; i++) sum += x[rm_rng_below(g, ITERATIONS)];
+    return sum / ITERATIONS;
+}
+
+/* One run of each, its iterations taken for samples: bootstrap of the difference of means, 95 %, and beyond a threshold of 1 %. */
+static rm_status bootstrap(const rp_check_config *c, rm_noise *n, bool *slower, int *runs)
+{
+    const double run[2] = { rm_noise_run(n, false, false), rm_noise_run(n, true, true) };
+    double x[2][ITERATIONS], d[RESAMPLES], all = 0;
+    (void)c;
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < ITERATIONS; i++) x[s][i] = run[s] + iteration_noise * rm_rng_normal(&n->rng);
+    for (int i = 0; i < ITERATIONS; i++) all += (x[1][i] - x[0][i]) / ITERATIONS;
+    for (int k = 0; k < RESAMPLES; k++) d[k] = resampled_mean(&n->rng, x[1]) - resampled_mean(&n->rng, x[0]);
+    *slower = rm_quantile(d, RESAMPLES, 0.025) > 0 && all > log1p(0.01);
+    *runs = 2;
+    return RM_OK;
+}
+
+/* Ten pairs, A always first; the signed-rank test at 5 %. */
+static rm_status fixed_order(const rp_check_config *c, rm_noise *n, bool *slower, int *runs)
+{
+    double d[10];
+    rm_paired p;
+    (void)c;
+    for (int i = 0; i < 10; i++) {
+        const double a = rm_noise_run(n, false, false);
+        d[i] = rm_noise_run(n, true, true) - a;
+    }
+    RM_TRY(rm_paired_of(d, 10, 0.05, &p));
+    *slower = p.low > 0;
+    *runs = 20;
+    return RM_OK;
+}
+
+static rm_status the_gate(const rp_check_config *c, rm_noise *n, bool *slower, int *runs)
+{
+    double d[RM_PAIRED_MOST];
+    rp_gate_rule rule;
+    rp_judged j = { .decided = false };
+    int k = 0;
+    RM_TRY(rp_gate_rule_for(1, false, &rule));
+    for (int i = 0; !j.decided; i++) {
+        while (k < rule.look[i].n) d[k++] = rm_noise_pair(n);
+        RM_TRY(c->method->judge(&rule, c->effect, d, k, &j));
+    }
+    *slower = j.verdict == RP_REGRESSED;
+    *runs = 2 * k;
+    return RM_OK;
+}
+
+static const struct {
+    const char *name;
+    decide *run;
+    bool own;
+} rules[] = {
+    { "one run of each, over the effect", single_run, false },
+    { "ten runs, then ten, rank-sum 5 %", blocks_of_ten, false },
+    { "twenty runs, then twenty, rank-sum 5 %", blocks_of_twenty, false },
+    { "iterations of one run, bootstrap 95 %, over 1 %", bootstrap, false },
+    { "ten pairs, fixed order, signed ranks 5 %", fixed_order, false },
+    { "the gate", the_gate, true },
+};
+
+typedef struct other_tally {
+    double slower[RM_NOISE_MODELS], mean, worst, runs;
+} other_tally;
+
+static rm_status tally_of(const rp_check_config *c, decide *run, double change, other_tally *out)
+{
+    other_tally t = { 0 };
+    for (int m = 0; m < RM_NOISE_MODELS; m++) {
+        for (int i = 0; i < c->trials; i++) {
+            rm_noise noise = rm_noise_begin((rm_noise_model)m, log1p(change), c->seed + 5, (uint64_t)i);
+            bool slower;
+            int runs;
+            if (i % 64 == 0) RM_TRY(rp_check_stop(c));
+            RM_TRY(run(c, &noise, &slower, &runs));
+            t.slower[m] += (double)slower / c->trials;
+            t.runs += (double)runs / c->trials / RM_NOISE_MODELS;
+        }
+        t.mean += t.slower[m] / RM_NOISE_MODELS;
+        t.worst = fmax(t.worst, t.slower[m]);
+    }
+    *out = t;
+    return RM_OK;
+}
+
+static json_t *by_model(const other_tally *t)
+{
+    json_t *o = json_object();
+    for (int m = 0; o && m < RM_NOISE_MODELS; m++) json_object_set_new(o, rm_noise_name((rm_noise_model)m), json_real(t->slower[m]));
+    return o;
+}
+
+rm_status rp_check_others(const rp_check_config *c, rp_findings *f)
+{
+    const double most = rp_most_by_chance(0.01, c->trials);
+    for (size_t i = 0; i < RM_COUNT(rules); i++) {
+        other_tally none, three;
+        RM_TRY(tally_of(c, rules[i].run, 0, &none));
+        RM_TRY(tally_of(c, rules[i].run, 0.03, &three));
+        json_t *more = json_pack("{s:f, s:f, s:f, s:f, s:f, s:o, s:o}", "false_alarms", none.mean, "false_alarms_worst", none.worst, "found", three.mean,
+                                 "runs", none.runs, "runs_found", three.runs, "false_alarms_by_model", by_model(&none), "found_by_model", by_model(&three));
+        RM_TRY(rp_find(f, "other rules", rules[i].name, !rules[i].own || none.worst <= most, none.worst, rules[i].own ? most : NAN, c->trials, more,
+                       "false alarms %.2f %% (worst noise %.2f %%), finds 3 %% in %.1f %%, %.0f runs", 100 * none.mean, 100 * none.worst, 100 * three.mean,
+                       none.runs));
+    }
+    return RM_OK;
+}
