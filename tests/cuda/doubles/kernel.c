@@ -98,6 +98,7 @@ bool emu_exempt(uintptr_t p, size_t bytes) { return own(p); }
 
 void emu_access(uintptr_t p, size_t bytes, emu_how how, const void *pc)
 {
+    if (!emu_now.kernel) return;
     if (__builtin_expect(p - dbl_lo < dbl_hi - dbl_lo, 1)) {
         if (__builtin_expect(!dbl_touch_one(p, bytes, how != EMU_READ), 0)) stop(cudaErrorIllegalAddress);
     } else if (!own(p)) {
