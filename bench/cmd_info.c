@@ -1,6 +1,7 @@
 /* bench info: machine, devices, communicators, libraries, data and tools; what is usable, and what is not and why.
  * The JSON object is built first; the table prints it. */
 #include "bench/commands.h"
+#include "bench/info_gpus.h"
 #include "bench/layer_table.h"
 #include "bench/rows.h"
 #include "kernels/comm/comm.h"
@@ -224,7 +225,7 @@ static void print_parts(const char *title, const json_t *list)
         if (!usable) printf(": %s", bench_row_text(part, "reason"));
         if (usable && library[0] && strcmp(library, "none") != 0) printf(" (%s)", library);
         if (json_array_size(json_object_get(part, "dtypes"))) {
-            printf("\n  %14s %lld threads, %s;", "", bench_row_int(part, "threads"), bench_row_text(part, "hardware"));
+            printf("\n  %14s %lld %s, %s;", "", bench_row_int(part, "threads"), strcmp(bench_row_text(part, "name"), "cuda") ? "threads" : "multiprocessors", bench_row_text(part, "hardware"));
             print_dtypes(part);
         }
         putchar('\n');
@@ -259,6 +260,7 @@ static void print_all(const json_t *r)
     print_machine(json_object_get(r, "machine"));
     print_parts("Devices (* = emulated, slower than fp32)", json_object_get(r, "devices"));
     print_peaks(json_object_get(r, "devices"));
+    bench_info_gpus_print(json_object_get(r, "gpus"));
     print_parts("Communicators", json_object_get(r, "communicators"));
     printf("\nLibraries\n");
     json_object_foreach(json_object_get(r, "libraries"), key, v) if (json_is_string(v)) printf("  %-14s %s\n", key, json_string_value(v));
@@ -280,9 +282,10 @@ static rm_status run_info(const bench_options *o)
     json_object_set_new(r, "libraries", libraries_json(devices, comms));
     json_object_set_new(r, "devices", devices);
     json_object_set_new(r, "communicators", comms);
+    json_object_set_new(r, "gpus", bench_info_gpus());
     json_object_set_new(r, "files", files_json(o));
     rm_status status = RM_OK;
-    if (json_object_size(r) != 6) status = rm_fail(RM_E_NOMEM, "out of memory for the description of this machine");
+    if (json_object_size(r) != 7) status = rm_fail(RM_E_NOMEM, "out of memory for the description of this machine");
     else if (!o->json || strcmp(o->json_file, "-") != 0) print_all(r);
     json_t *results = json_array();
     json_array_append_new(results, r);

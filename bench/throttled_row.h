@@ -1,5 +1,5 @@
 /* Throttling in results: the keys "throttled_samples" and "throttle_reasons", and beside "step_s" the samples "throttled", "gpu_sm_mhz", "gpu_power_w" and
- * "gpu_temperature_c" (docs/counters.md). Rows of devices that are no GPU have none of them. */
+ * "gpu_temperature_c" (docs/gpus.md). Rows of devices that are no GPU have none of them. */
 #ifndef RM_BENCH_THROTTLED_ROW_H
 #define RM_BENCH_THROTTLED_ROW_H
 #include "bench/scaling_loss.h"

@@ -51,6 +51,7 @@ else()
   target_link_libraries(rm_kernels PRIVATE rm_kernels_cuda)
   message(STATUS "cuda device: CUDA ${CUDAToolkit_VERSION}, cuDNN in ${CUDNN_INCLUDE_DIR}")
 endif()
+target_compile_definitions(rm_kernels PRIVATE RM_CUDA_MISSING="${RM_CUDA_MISSING}")
 
 # What the GPU runs, as CUPTI records it, likewise; without CUPTI a file that says so.
 find_path(CUPTI_INCLUDE_DIR cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES ../extras/CUPTI/include)

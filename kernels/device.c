@@ -2,6 +2,7 @@
  * where the caller is on the stack; what the user or the machine did is a status. */
 #include "kernels/device.h"
 #include "base/log.h"
+#include "kernels/libraries.h"
 #include "profiler/gpu_explain.h"
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@ const char *rm_device_origin(const char *name) { return rm_cuda_doubles && !strc
 #if !RM_HAVE_CUDA
 static rm_status cuda_missing(void)
 {
-    return rm_fail(RM_E_UNSUPPORTED, "cuda: not in this build");
+    return rm_fail(RM_E_UNSUPPORTED, "cuda: not in this build: %s", rm_cuda_missing());
 }
 /* Listed so that "bench info" and --device cuda can say why it is not there; available() never lets it be opened. */
 static const rm_device_ops device_cuda_missing = {

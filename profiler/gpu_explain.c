@@ -120,11 +120,19 @@ static bool old_driver(search *s)
 {
     char runtime[16], driver[16];
     const int can = rm_nvml_cuda(s->nvml);
-    if (s->t->cuda_error != CUDA_OLD_DRIVER && !(can && s->t->runtime && can / 1000 < s->t->runtime / 1000)) return false;
+    if (!can || !s->t->runtime || can / 1000 >= s->t->runtime / 1000) return false;
     cuda_text(s->t->runtime, runtime);
     cuda_text(can, driver);
     return say(s, "the driver %s runs CUDA up to %s, and this program was built with CUDA %s: update the driver, or build with the older toolkit", rm_nvml_driver(s->nvml), driver,
                runtime);
+}
+
+/* The runtime's "insufficient driver" also means that it found no libcuda.so.1. */
+static bool no_libcuda(search *s)
+{
+    return s->t->cuda_error == CUDA_OLD_DRIVER &&
+           say(s, "the driver %s runs, but CUDA finds no libcuda.so.1 of its version: in a container NVIDIA_DRIVER_CAPABILITIES must name compute; else set LD_LIBRARY_PATH, or install the driver's libcuda",
+               rm_nvml_driver(s->nvml));
 }
 
 static bool none_driven(search *s)
@@ -174,7 +182,7 @@ static bool words_of_cuda(search *s) { return say(s, "%s", s->t->cuda_words && s
 
 bool rm_nvml_explain(const rm_gpu_trouble *t, char *out, size_t size)
 {
-    static bool (*const cause[])(search *) = { stub, no_library, no_start, none_driven, runtime_missing, old_driver, hidden, one_gpu, words_of_cuda };
+    static bool (*const cause[])(search *) = { stub, no_library, no_start, none_driven, runtime_missing, old_driver, no_libcuda, hidden, one_gpu, words_of_cuda };
     search s = { .t = t, .out = out, .size = size };
     s.on_bus = rm_gpu_on_bus(t->root, s.bus);
     if (rm_nvml_open(&s.nvml, &s.code) != RM_OK) s.nvml = NULL;

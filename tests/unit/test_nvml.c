@@ -295,6 +295,8 @@ static void the_cause_is_named_and_what_to_do(void **state)
         { BUS, RM_NVML_NOW, "nvml-init:15", 100, 13000, "fallen off the bus", true },
         { BUS, RM_NVML_NOW, "nvml-none", 100, 13000, "shows this process no GPU of those in this machine", true },
         { 0, RM_NVML_NOW, "nvml-cuda:12040", 35, 13000, "the driver 580.65.06 runs CUDA up to 12.4, and this program was built with CUDA 13.0", true },
+        { 0, RM_NVML_NOW, "", 35, 13000, "no libcuda.so.1 of its version", true },
+        { 0, RM_NVML_NOW, "nvml-cuda:13010", 35, 13000, "no libcuda.so.1 of its version", true },
         { 0, RM_NVML_NOW, "", 0, 0, "this build has no CUDA", true },
         { 0, RM_NVML_NOW, "nvml-prohibited", 46, 13000, "compute mode prohibited", true },
         { 0, RM_NVML_NOW, "nvml-exclusive", 46, 13000, "compute mode exclusive process and another process has it", true },
