@@ -5,6 +5,8 @@
 file(GLOB RM_CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 file(GLOB rm_cuda_headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cuh ${CMAKE_SOURCE_DIR}/kernels/cuda/kernels.h)
 set(RM_CUDA_ARCHITECTURES 80 90 100 CACHE STRING "GPUs that nvcc compiles for; PTX of the last goes with them")
+set(RM_CUDA_EMULATE_FLAGS -Wall -Werror -Wno-pass-failed CACHE STRING "More options for the emulated kernels: which warnings are errors")
+mark_as_advanced(RM_CUDA_EMULATE_FLAGS)
 find_program(RM_CLANGXX NAMES clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14 DOC "clang++ for the emulated kernels")
 
 # A compiler that cannot do a two-line file (no host compiler it likes, an architecture it does not know) is one that is missing.
@@ -65,7 +67,7 @@ endif()
 if(NOT RM_CUDA STREQUAL "OFF" AND CUDAToolkit_FOUND AND RM_CLANGXX AND NOT RM_SANITIZE MATCHES "thread")
   set(RM_EMULATOR_DIR ${CMAKE_SOURCE_DIR}/tests/cuda/emu)
   set(RM_CUDA_EMULATE ${RM_CLANGXX} -std=c++17 -O1 -g -fPIC -fsanitize=thread -mllvm -tsan-instrument-read-before-write=1 -fno-exceptions -fno-rtti
-      -Wall -Werror -Wno-pass-failed -I ${CMAKE_SOURCE_DIR})
+      ${RM_CUDA_EMULATE_FLAGS} -I ${CMAKE_SOURCE_DIR})
   foreach(dir ${CUDAToolkit_INCLUDE_DIRS})
     list(APPEND RM_CUDA_EMULATE -isystem ${dir})
   endforeach()
