@@ -21,6 +21,7 @@ struct rm_cupti {
     rm_cupti_log log;
     rm_clock_pair last; /* when the step before was read */
     bool paused;
+    int pushed;         /* and not popped */
 };
 
 /* Buffers that came back, the newest first. CUPTI's threads write here. */
@@ -103,11 +104,16 @@ static void CUPTIAPI give_buffer(uint8_t **out, size_t *size, size_t *most_recor
     *most_records = 0;
 }
 
+static void count_dropped(CUcontext context, uint32_t stream)
+{
+    size_t dropped = 0;
+    if (cuptiActivityGetNumDroppedRecords(context, stream, &dropped) == CUPTI_SUCCESS) atomic_fetch_add(&watcher.dropped, dropped);
+}
+
 static void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t *bytes, size_t size, size_t valid)
 {
     (void)size;
     buffer *b = bytes ? (buffer *)(void *)(bytes - ALIGN) : NULL;
-    size_t dropped = 0;
     if (b) {
         b->valid = valid;
         pthread_mutex_lock(&watcher.lock);
@@ -115,7 +121,7 @@ static void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t *by
         watcher.full = b;
         pthread_mutex_unlock(&watcher.lock);
     }
-    if (cuptiActivityGetNumDroppedRecords(context, stream, &dropped) == CUPTI_SUCCESS) atomic_fetch_add(&watcher.dropped, dropped);
+    count_dropped(context, stream);
 }
 
 static buffer *take_all(void)
@@ -202,8 +208,8 @@ rm_status rm_cupti_open(rm_cupti **out)
 void rm_cupti_close(rm_cupti *c)
 {
     if (!c) return;
-    for (uint64_t id; cuptiActivityPopExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &id) == CUPTI_SUCCESS;)
-        continue; /* after a step that failed */
+    c->paused = false;
+    while (c->pushed) rm_cupti_pop(c); /* after a step that failed */
     end();
     rm_cupti_log_free(&c->log);
     free(c);
@@ -221,19 +227,23 @@ rm_status rm_cupti_pause(rm_cupti *c, bool paused)
 
 void rm_cupti_push(rm_cupti *c, rm_cupti_part part, uint32_t index)
 {
-    if (c && !c->paused) (void)cuptiActivityPushExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, (uint64_t)part << 32 | index);
+    if (!c || c->paused) return;
+    c->pushed += cuptiActivityPushExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, (uint64_t)part << 32 | index) == CUPTI_SUCCESS;
 }
 
 void rm_cupti_pop(rm_cupti *c)
 {
     uint64_t id;
-    if (c && !c->paused) (void)cuptiActivityPopExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &id);
+    if (!c || c->paused || !c->pushed) return;
+    (void)cuptiActivityPopExternalCorrelationId(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &id);
+    c->pushed--;
 }
 
 /* ---- reading */
 rm_status rm_cupti_flush(rm_cupti *c, rm_cupti_step *out)
 {
     RM_TRY(check(cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED), "hand out its records"));
+    count_dropped(NULL, 0); /* what found no buffer at all came with none */
     const rm_cupti_clock clock = { c->last, read_clocks() };
     buffer *all = take_all();
     rm_status st = RM_OK;

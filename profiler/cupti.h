@@ -5,8 +5,8 @@
  * GPU's times are interpolated and can be microseconds off. A kernel of a replayed CUDA graph has one launch with all others of its graph, so it
  * is attributed to nothing.
  *
- * CUPTI knows one client a process, and so does this: a second rm_cupti_open() fails until the first is closed. Threads: open, pause, flush and
- * close on one thread at a time; push and pop count for the thread that calls them. */
+ * CUPTI knows one client a process, and so does this: a second rm_cupti_open() fails until the first is closed. Threads: one at a time, and push and
+ * pop count for the thread that calls them. */
 #ifndef RM_CUPTI_H
 #define RM_CUPTI_H
 #include "base/status.h"

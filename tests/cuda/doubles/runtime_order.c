@@ -321,5 +321,5 @@ cudaError_t dbl_enqueue(cudaStream_t stream, const dbl_work *w)
     dbl_task *t = dbl_task_new(w);
     dbl_unlock();
     t->peers = true;
-    return dbl_enqueue_task(stream, t, "cudaLaunchKernel");
+    return dbl_enqueue_task(stream, t, "cuLaunchKernelEx"); /* as cuDNN and NCCL launch: past the runtime */
 }
