@@ -101,6 +101,8 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
     json_object_update(row, table);
     json_decref(table);
     set_peaks(row, e, peaks, why);
+    json_object_set_new(row, "kernel_times", json_string("events"));
+    json_object_set_new(row, "kernel_times_reason", json_string("a layer's time is that between the device's marks around it, gaps between its kernels included"));
     json_t *samples = json_pack("{s:o}", "step_s", bench_samples(t->step_s, t->n));
     if (s->watch) bench_set_throttled_own(row, samples, t->gpu, t->n, rm_gpu_watch_why(s->watch));
     return json_pack("{s:o, s:o}", "row", row, "samples", samples);

@@ -75,6 +75,7 @@ static void set_trace(json_t *row, const bench_options *o, const rm_train_result
     json_object_set_new(t, "steps", json_integer((json_int_t)p->n));
     if (r->trace_file[0]) json_object_set_new(t, "file", json_string(r->trace_file));
     else bench_set_null(t, "file", "no trace was written");
+    bench_set_kernel_times(t, &r->trace_times);
     json_object_set_new(row, "trace", t);
 }
 

@@ -394,6 +394,7 @@ static rm_status end_trace(rank_run *r)
     if (r->o->trace[0]) json_object_set_new(trace, "file", json_string(files));
     else bench_set_null(trace, "file", "no --trace");
     json_object_set_new(trace, "cut", json_boolean(cut));
+    bench_set_kernel_times(trace, &r->trace.times);
     return RM_OK;
 }
 

@@ -1,21 +1,19 @@
 #include "bench/profile_timeline.h"
 #include "base/clock.h"
+#include "model/net.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct { json_t *lanes; uint64_t begin, end; const char *last; bool failed; } builder;
 
-/* By the last word of a kernel's name, which is its pass. */
-static const char *class_of_kernel(const char *name)
+/* Of a kernel: of no pass it is other computing, and what is computed for an all-reduce is communication. */
+static const char *class_of_pass(int16_t pass)
 {
-    static const struct { const char *pass, *class; } rows[] = {
-        { "fwd", "fwd" }, { "loss", "fwd" }, { "bwd", "bwd" }, { "bwd_data", "bwd" }, { "bwd_weights", "bwd" }, { "accumulate", "bwd" },
-        { "input", "weights" }, { "weights", "weights" }, { "update", "update" },
+    static const char *const classes[RM_PASS_COUNT] = {
+        [RM_PASS_INPUT] = "weights", [RM_PASS_WEIGHTS] = "weights", [RM_PASS_FWD] = "fwd", [RM_PASS_LOSS] = "fwd", [RM_PASS_BWD_DATA] = "bwd",
+        [RM_PASS_BWD_WEIGHTS] = "bwd", [RM_PASS_BWD] = "bwd", [RM_PASS_ACCUMULATE] = "bwd", [RM_PASS_UPDATE] = "update",
     };
-    const char *space = strrchr(name, ' '), *pass = space ? space + 1 : name;
-    for (size_t i = 0; i < RM_COUNT(rows); i++)
-        if (!strcmp(pass, rows[i].pass)) return rows[i].class;
-    return "fwd";
+    return pass < 0 ? "other" : pass < RM_PASS_COUNT ? classes[pass] : "comm";
 }
 
 /* NULL: not shown. */
@@ -23,7 +21,7 @@ static const char *class_of(const rm_trace_item *item)
 {
     static const char *const by_cat[RM_CAT_COUNT] = { [RM_CAT_COMM] = "comm", [RM_CAT_COPY] = "copy", [RM_CAT_INPUT] = "input", [RM_CAT_HOST] = "host" };
     if (item->event->phase != 'X' || item->event->cat >= RM_CAT_COUNT) return NULL;
-    return item->event->cat == RM_CAT_KERNEL ? class_of_kernel(item->name) : by_cat[item->event->cat];
+    return item->event->cat == RM_CAT_KERNEL ? class_of_pass(item->event->of.pass) : by_cat[item->event->cat];
 }
 
 static json_t *lane_of(builder *b, const rm_trace_item *item)

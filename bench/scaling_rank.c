@@ -293,6 +293,7 @@ static rm_status write_trace(rank_run *r, traced *t, const rm_perturbation *cost
     if (t->trace.file[0]) json_object_set_new(out, "file", json_string(t->trace.file));
     else bench_set_null(out, "file", "it could not be written");
     json_object_set_new(out, "cut", json_boolean(cut));
+    bench_set_kernel_times(out, &t->trace.times);
     return RM_OK;
 }
 

@@ -76,6 +76,16 @@ void      rm_engine_free(rm_engine *e);
 rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order) RM_CHECKED;
 /* Writes every later step into `trace` (NULL: stop). Needs layer timers. The trace is the caller's. */
 rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace) RM_CHECKED;
+/* Where the times of a trace's device work are from: CUPTI (profiler/cupti.h), or the device's marks around each op, and `why`. The rest is CUPTI's. */
+typedef struct rm_kernel_times {
+    bool     cupti;
+    char     why[240];
+    uint64_t steps, kernels, unattributed; /* in the trace; kernels that are part of nothing */
+    uint64_t by_order;             /* all-reduces whose bucket is known by their order */
+    uint64_t left_out, dropped, untimed, cut; /* steps that are not in the trace, and what their records lacked */
+    uint64_t overhead_ns, step_ns; /* CUPTI's own, in these steps, and their sum */
+} rm_kernel_times;
+void      rm_engine_get_kernel_times(const rm_engine *e, rm_kernel_times *out); /* of the trace that is on */
 /* Changes the image size; parameters stay. */
 rm_status rm_engine_resize(rm_engine *e, int32_t px) RM_CHECKED;
 

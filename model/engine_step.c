@@ -321,6 +321,7 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
     rm_step s = { 0 };
     reading before, after;
+    rm_engine_trace_prepare(e);
     s.begin_ns = count(e, rm_now_ns(), RECENT_NS, &before, &s.counting_ns);
     rm_classes_clear(&e->classes);
     rm_buckets_begin(&e->buckets);

@@ -1,4 +1,4 @@
-#include "model/engine_trace.h"
+#include "model/engine_cupti.h"
 #include "base/clock.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -59,6 +59,8 @@ struct rm_engine_trace {
     uint64_t corr, since_ns; /* what was launched before is in the trace */
     uint32_t step;
     int statm; /* /proc/self/statm; -1: there is none */
+    rm_engine_cupti *cupti; /* NULL: device work is known by its marks */
+    rm_kernel_times times; /* then: why */
 };
 
 /* ---- setting up */
@@ -96,10 +98,28 @@ static rm_status name_nodes(struct rm_engine_trace *t, const rm_net *net)
 static void close_trace(rm_engine *e)
 {
     if (!e->trace) return;
+    rm_engine_cupti_close(e->trace->cupti, e);
     if (e->trace->statm >= 0) close(e->trace->statm);
     free(e->trace->node);
     free(e->trace);
     e->trace = NULL;
+}
+
+/* CUPTI knows the streams, and has a lane for each. */
+static rm_status open_lanes(const rm_engine *e, struct rm_engine_trace *t)
+{
+    t->cupti = rm_engine_cupti_open(e, t->trace);
+    if (!t->cupti) snprintf(t->times.why, sizeof t->times.why, "%s", rm_last_error());
+    for (int i = 0; i < LANES; i++)
+        if (!t->cupti || lanes[i].kind == RM_LANE_THREAD) RM_TRY(rm_trace_lane(t->trace, lanes[i].kind, lanes[i].label, &t->lane[i]));
+    return RM_OK;
+}
+
+void rm_engine_get_kernel_times(const rm_engine *e, rm_kernel_times *out)
+{
+    RM_ASSERT(e->trace);
+    if (e->trace->cupti) rm_engine_cupti_times(e->trace->cupti, out);
+    else *out = e->trace->times;
 }
 
 rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace)
@@ -114,8 +134,7 @@ rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace)
     t->trace = trace;
     t->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     for (int i = 0; i < TEXTS; i++) t->name[i] = rm_trace_name(trace, texts[i]);
-    rm_status st = RM_OK;
-    for (int i = 0; st == RM_OK && i < LANES; i++) st = rm_trace_lane(trace, lanes[i].kind, lanes[i].label, &t->lane[i]);
+    rm_status st = open_lanes(e, t);
     if (st == RM_OK) st = name_nodes(t, e->net);
     if (st != RM_OK) close_trace(e);
     return st;
@@ -125,12 +144,18 @@ rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace)
 
 static bool tracing(const rm_engine *e) { return e->trace && !e->trace_paused; }
 
+void rm_engine_trace_prepare(rm_engine *e)
+{
+    if (e->trace && e->trace->cupti) rm_engine_cupti_prepare(e->trace->cupti, e, !e->trace_paused);
+}
+
+/* CUPTI tells launches by itself. */
 void rm_engine_trace_begin(rm_engine *e, uint64_t step, uint64_t begin_ns)
 {
-    const bool on = tracing(e);
+    const bool on = tracing(e) && !e->trace->cupti;
     rm_net_note_launches(e->net, on);
     e->buckets.note_launches = on;
-    if (!on) return;
+    if (!tracing(e)) return;
     e->trace->step = (uint32_t)step;
     e->trace->since_ns = begin_ns;
 }
@@ -180,21 +205,45 @@ void rm_engine_trace_batch(rm_engine *e)
 {
     struct rm_engine_trace *t = e->trace;
     if (!tracing(e) || name_nodes(t, e->net) != RM_OK) return;
+    if (t->cupti) return; /* which keeps them until the step's end */
     trace_nodes(e, t);
     t->since_ns = rm_now_ns();
 }
 
-static void trace_buckets(const rm_engine *e, struct rm_engine_trace *t)
+/* Of an all-reduce itself, or of its launch and what else runs for it. */
+static rm_trace_part bucket_part(const rm_engine *e, uint32_t i, bool itself)
 {
     const rm_graph *g = &e->graph;
+    const rm_bucket *k = &e->buckets.at[i];
+    if (itself) return (rm_trace_part) { (int64_t)k->bytes, { .bucket = (int16_t)i, .first = (int16_t)k->first, .last = (int16_t)k->last } };
+    return (rm_trace_part) { g->param[g->by_ready[k->last]].layer, { .bucket = (int16_t)i, .pass = PASS_ALL_REDUCE, .last = -1 } };
+}
+
+static void trace_buckets(const rm_engine *e, struct rm_engine_trace *t)
+{
     for (uint32_t i = 0; i < e->buckets.n && e->buckets.at[i].end_ns; i++) {
         const rm_bucket *k = &e->buckets.at[i];
-        const rm_part_of launch = { .bucket = (int16_t)i, .pass = PASS_ALL_REDUCE, .last = -1 };
-        const rm_part_of sum = { .bucket = (int16_t)i, .first = (int16_t)k->first, .last = (int16_t)k->last };
-        rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], k->launch_ns, k->launched_ns, t->step, ++t->corr, g->param[g->by_ready[k->last]].layer,
-                      launch);
-        rm_trace_work(t->lane[COMM], RM_CAT_COMM, t->name[ALL_REDUCE], k->start_ns, k->end_ns, t->step, t->corr, (int64_t)k->bytes, sum);
+        const rm_trace_part launch = bucket_part(e, i, false), sum = bucket_part(e, i, true);
+        rm_trace_work(t->lane[HOST], RM_CAT_LAUNCH, t->name[LAUNCH], k->launch_ns, k->launched_ns, t->step, ++t->corr, launch.arg, launch.of);
+        rm_trace_work(t->lane[COMM], RM_CAT_COMM, t->name[ALL_REDUCE], k->start_ns, k->end_ns, t->step, t->corr, sum.arg, sum.of);
     }
+}
+
+static rm_trace_part node_part(const rm_engine *e, int32_t i, int16_t bucket)
+{
+    const rm_node *node;
+    (void)rm_net_nodes(e->net, &node);
+    return (rm_trace_part) { node[i].layer, { .bucket = bucket, .pass = (int16_t)node[i].pass, .last = -1 } };
+}
+
+rm_trace_part rm_engine_trace_part(const rm_engine *e, rm_cupti_of of, rm_cat cat)
+{
+    const struct rm_engine_trace *t = e->trace;
+    const int32_t i = (int32_t)of.index;
+    if (of.part == RM_CUPTI_NODE && i < t->n_node) return node_part(e, i, bucket_of(&e->buckets, t->node[i].gradient));
+    if (of.part == RM_CUPTI_UPDATE && t->n_node) return node_part(e, t->n_node - 1, (int16_t)i);
+    if (of.part == RM_CUPTI_BUCKET && of.index < e->buckets.n) return bucket_part(e, of.index, cat == RM_CAT_COMM);
+    return (rm_trace_part) { -1, { .bucket = -1, .pass = -1, .last = -1 } };
 }
 
 static void trace_set(const struct rm_engine_trace *t, lane where, rm_cat cat, text what, const rm_intervals *s)
@@ -227,9 +276,12 @@ void rm_engine_trace_end(rm_engine *e, const rm_source *src, const rm_step *s)
 {
     struct rm_engine_trace *t = e->trace;
     if (!tracing(e) || name_nodes(t, e->net) != RM_OK) return; /* after a change of image size; without memory the step is left out */
+    if (t->cupti && !rm_engine_cupti_emit(t->cupti, e, t->lane[HOST], t->step, s)) return;
     rm_trace_span(t->lane[HOST], RM_CAT_STEP, 0, s->begin_ns, s->begin_ns + s->step_ns, t->step, 0, -1);
-    trace_nodes(e, t);
-    trace_buckets(e, t);
+    if (!t->cupti) {
+        trace_nodes(e, t);
+        trace_buckets(e, t);
+    }
     if (e->mode == RM_REDUCE_BARRIER) trace_set(t, COMM, RM_CAT_COMM, BARRIER, &e->classes.comm);
     trace_set(t, INPUT, RM_CAT_INPUT, WAIT_INPUT, &e->classes.input);
     trace_set(t, HOST, RM_CAT_HOST, HOST_AT_WORK, &e->classes.host);

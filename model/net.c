@@ -104,8 +104,18 @@ static rm_status end_node(rm_net *net, rm_queue *q, rm_node *n)
     return RM_OK;
 }
 
-rm_status rm_net_begin_copy(rm_net *net, rm_queue *q) { return begin_node(net, q, &net->copy); }
-rm_status rm_net_end_copy(rm_net *net, rm_queue *q) { return end_node(net, q, &net->copy); }
+rm_status rm_net_begin_copy(rm_net *net, rm_queue *q)
+{
+    RM_TRY(begin_node(net, q, &net->copy));
+    rm_cupti_push(net->cupti, RM_CUPTI_BATCH, 0);
+    return RM_OK;
+}
+
+rm_status rm_net_end_copy(rm_net *net, rm_queue *q)
+{
+    rm_cupti_pop(net->cupti);
+    return end_node(net, q, &net->copy);
+}
 
 static rm_status write_fixed(rm_net *net, int32_t tensor, const void *src, size_t bytes)
 {
@@ -117,7 +127,7 @@ rm_status rm_net_set_images_u8(rm_net *net, const uint8_t *image, const uint8_t 
     RM_ASSERT(!net->cfg.input_f32 && n <= net->graph->image.n);
     rm_shape s = net->graph->image;
     net->copy.info.bytes_written = (uint64_t)n * ((uint64_t)s.h * (uint64_t)s.w * 3 + 1);
-    RM_TRY(begin_node(net, NULL, &net->copy));
+    RM_TRY(rm_net_begin_copy(net, NULL));
     RM_TRY(write_fixed(net, net->input, image, (size_t)n * (size_t)s.h * (size_t)s.w * 3));
     return write_fixed(net, net->flip, flip, (size_t)n);
 }
@@ -137,7 +147,7 @@ rm_status rm_net_set_labels(rm_net *net, const int32_t *label, int32_t n)
     RM_ASSERT(net->cfg.training && n <= net->graph->image.n);
     net->copy.info.bytes_written += (uint64_t)n * sizeof *label;
     RM_TRY(write_fixed(net, net->label, label, (size_t)n * sizeof *label));
-    return end_node(net, NULL, &net->copy);
+    return rm_net_end_copy(net, NULL);
 }
 
 void rm_net_note_hyper(rm_net *net, double lr, double momentum, double decay, double grad_scale, double eta)
@@ -173,12 +183,20 @@ static bool is_delayed(const rm_net *net, const rm_node *n)
     return n == (parted ? &net->part[net->n_part - 1] : &net->node[net->delayed]);
 }
 
+static void push_node(const rm_net *net, const rm_node *n)
+{
+    const bool part = n < net->node || n >= net->node + net->n_node;
+    rm_cupti_push(net->cupti, part ? RM_CUPTI_UPDATE : RM_CUPTI_NODE, (uint32_t)(part ? n - net->part : n - net->node));
+}
+
 rm_status rm_net_run_node(rm_net *net, rm_node *n)
 {
     RM_TRY(begin_node(net, NULL, n));
-    RM_TRY(rm_device_run(net->device, NULL, n->plan, &n->args));
-    if (is_delayed(net, n)) RM_TRY(rm_device_spin(net->device, NULL, net->delay_ns));
-    return end_node(net, NULL, n);
+    push_node(net, n);
+    rm_status st = rm_device_run(net->device, NULL, n->plan, &n->args);
+    if (st == RM_OK && is_delayed(net, n)) st = rm_device_spin(net->device, NULL, net->delay_ns);
+    rm_cupti_pop(net->cupti);
+    return st == RM_OK ? end_node(net, NULL, n) : st;
 }
 
 static rm_status run_nodes(rm_net *net, int32_t from, int32_t to, rm_node_fn *after, void *ctx)
@@ -275,6 +293,7 @@ rm_status rm_net_timers(rm_net *net, bool on)
 
 const rm_node *rm_net_copy(const rm_net *net) { return &net->copy; }
 void rm_net_note_launches(rm_net *net, bool on) { net->noting = on; }
+void rm_net_set_cupti(rm_net *net, rm_cupti *c) { net->cupti = c; }
 
 int32_t rm_net_gradient(const rm_net *net, int32_t i)
 {

@@ -8,6 +8,7 @@
 #define RM_NET_H
 #include "model/graph.h"
 #include "model/params.h"
+#include "profiler/cupti.h"
 
 typedef enum rm_pass { RM_PASS_INPUT, RM_PASS_WEIGHTS /* prologue reorders */, RM_PASS_FWD, RM_PASS_LOSS, RM_PASS_BWD_DATA, RM_PASS_BWD_WEIGHTS,
                        RM_PASS_BWD, RM_PASS_ACCUMULATE, RM_PASS_UPDATE, RM_PASS_COUNT } rm_pass;
@@ -93,5 +94,6 @@ const rm_node *rm_net_copy(const rm_net *net);
 /* Last position in ready order among the gradients that node i writes; -1: it writes none. */
 int32_t   rm_net_gradient(const rm_net *net, int32_t i);
 void      rm_net_note_launches(rm_net *net, bool on);
+void      rm_net_set_cupti(rm_net *net, rm_cupti *c); /* pushes what it enqueues from here on: nodes by number, parts of the update, the batch; NULL: no more */
 rm_status rm_node_ns(const rm_net *net, const rm_node *node, uint64_t *out_begin, uint64_t *out_end) RM_CHECKED; /* after rm_net_finish() */
 #endif

@@ -55,6 +55,7 @@ struct rm_net {
     rm_node         copy;    /* images and labels */
     bool            timed;   /* nodes have marks */
     bool            noting;  /* when nodes are launched */
+    rm_cupti       *cupti;   /* who is told what is launched; NULL: nobody */
     int32_t         delayed; /* rm_net_set_delay() */
     uint64_t        delay_ns;
     bool            updated; /* an update is in the queue: its flags are read by rm_net_finish() */

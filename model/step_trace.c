@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* Events a lane, of 48 bytes. The most is 50 MB: thousands of steps. */
-enum { LEAST_EVENTS = 1 << 14, MOST_EVENTS = 1 << 20 };
+enum { LEAST_EVENTS = 1 << 14, MOST_EVENTS = 1 << 20, KERNELS_AN_OP = 4 /* on a GPU, at most, on the average */ };
 
 static bool wanted(const rm_step_trace *t) { return t->path && t->path[0]; }
 
@@ -15,6 +15,7 @@ static bool wanted(const rm_step_trace *t) { return t->path && t->path[0]; }
 
 static rm_status stop(rm_step_trace *t, rm_engine *e)
 {
+    if (t->on) rm_engine_get_kernel_times(e, &t->times);
     t->on = false;
     if (t->loader) RM_TRY(rm_loader_set_trace(t->loader, NULL, 0));
     return rm_engine_set_trace(e, NULL);
@@ -25,7 +26,8 @@ static size_t events_of(rm_step_trace *t, const rm_engine *e)
 {
     const rm_node *node;
     const uint64_t parts = e->cfg.recipe->accumulate > 1 ? (uint64_t)e->cfg.recipe->accumulate : 1, steps = t->to - t->from + 1;
-    const uint64_t each = parts * ((uint64_t)rm_net_nodes(e->net, &node) + 2) + 3 * (uint64_t)e->buckets.n + 16;
+    const uint64_t ops = parts * ((uint64_t)rm_net_nodes(e->net, &node) + 2) + 3 * (uint64_t)e->buckets.n + 16;
+    const uint64_t each = strcmp(rm_device_name(e->device), "cuda") ? ops : KERNELS_AN_OP * ops;
     const uint64_t most = steps < MOST_EVENTS ? steps * each : MOST_EVENTS;
     t->batches = parts * steps;
     return (size_t)(most < LEAST_EVENTS ? LEAST_EVENTS : most > MOST_EVENTS ? MOST_EVENTS : most);
@@ -74,6 +76,18 @@ void rm_step_trace_name(const rm_step_trace *t, int rank, int world, char *out, 
     snprintf(out, size, "%.*s%s%s%s", stem, t->path, n, which, dot ? dot : "");
 }
 
+/* What CUPTI saw and did. */
+static void say_times(const rm_kernel_times *k)
+{
+    if (!k->cupti) {
+        rm_verbose("the times of the trace's device work are the device's marks around each op: %s", k->why);
+        return;
+    }
+    rm_info("the times of its device work are CUPTI's: %llu kernels in %llu steps, %llu of them part of no layer or bucket; CUPTI's own overhead was %.2f %% of these steps",
+            (unsigned long long)k->kernels, (unsigned long long)k->steps, (unsigned long long)k->unattributed, k->step_ns ? 100.0 * (double)k->overhead_ns / (double)k->step_ns : 0.0);
+    if (k->left_out) rm_warn("%llu steps are not in the trace: their records were not whole", (unsigned long long)k->left_out);
+}
+
 static void say_written(const rm_step_trace *t, const rm_perturbation *p)
 {
     char cost[240] = "what tracing cost is not known: there were no steps without it at the same image size";
@@ -81,6 +95,7 @@ static void say_written(const rm_step_trace *t, const rm_perturbation *p)
         snprintf(cost, sizeof cost, "traced steps took %.3f of the others (95 %%: %.3f to %.3f)%s", p->ratio, p->low, p->high,
                  p->perturbed ? ": perturbed" : "");
     rm_info("trace written: %s; %s", t->file, cost);
+    say_times(&t->times);
 }
 
 static rm_status write_file(rm_step_trace *t, const rm_engine *e, const rm_perturbation *cost)

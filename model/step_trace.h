@@ -15,6 +15,7 @@ typedef struct rm_step_trace {
     uint64_t    batches;         /* of all these steps */
     rm_loader  *loader;          /* whose workers are traced; NULL: none */
     char        file[RM_TRACE_PATH]; /* what was written; "": nothing yet */
+    rm_kernel_times times;       /* where the times of its device work are from; after rm_step_trace_end() or _drop() */
 } rm_step_trace;
 
 /* Call before step number `step` of this process, in order. */

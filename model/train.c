@@ -402,6 +402,7 @@ static void end_trace(run *t)
         rm_warn("%s", rm_last_error());
         r->trace_cut = true;
     }
+    r->trace_times = t->trace.times;
     snprintf(r->trace_file, sizeof r->trace_file, "%s", t->trace.file);
 }
 

@@ -37,6 +37,7 @@ typedef struct rm_train_result {
     bool     evaluated, not_saved;   /* not_saved: a checkpoint could not be written */
     bool     trace_cut;              /* a trace was not written, or not whole */
     char     trace_file[RM_TRACE_PATH]; /* rank 0's; "": none was written */
+    rm_kernel_times trace_times;     /* of this rank's trace */
     rm_perturbation trace_cost;      /* of this rank's traced steps over the others of the same image size but the first; n 0: there were none of either */
     rm_epoch_row *epoch; uint32_t n_epoch;
     double  *step_s, *loss, *disturbed; int32_t *step_px; rm_gpu_reading *gpu; uint64_t n_step; /* every raw step; disturbed: 1 where other work took this rank's cores, else 0 */

@@ -68,7 +68,10 @@ static rm_status start(rm_buckets *b, rm_bucket *k)
     if (b->note_launches) k->launch_ns = rm_now_ns();
     RM_TRY(rm_mark_set(b->device, NULL, k->mark));
     rm_comm_delay_next(b->comm, k->delay_ns);
-    RM_TRY(rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request));
+    rm_cupti_push(b->cupti, RM_CUPTI_BUCKET, (uint32_t)(k - b->at));
+    const rm_status st = rm_comm_reduce_start(b->comm, &k->span, 1, k->mark, &k->request);
+    rm_cupti_pop(b->cupti);
+    RM_TRY(st);
     if (b->note_launches) k->launched_ns = rm_now_ns();
     return RM_OK;
 }

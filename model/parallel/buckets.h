@@ -8,6 +8,7 @@
 #define RM_BUCKETS_H
 #include "kernels/comm/comm.h"
 #include "model/parallel/split.h"
+#include "profiler/cupti.h"
 
 typedef struct rm_bucket {
     uint32_t    first, last;                    /* gradients, in ready order */
@@ -26,6 +27,7 @@ typedef struct rm_buckets {
     rm_bucket *at;
     uint32_t   n, started;
     bool       note_launches;
+    rm_cupti  *cupti;                           /* is told which bucket is launched; NULL: nobody */
 } rm_buckets;
 
 /* Where each gradient lies in the arena, in ready order. elem: RM_F32, or RM_F64 on the ref device. */
