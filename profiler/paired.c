@@ -211,7 +211,7 @@ static int walk_back(const int *from, int n, int *begin)
     return pieces;
 }
 
-rm_status rm_segment(const double *x, int n, int least, double penalty, int *begin, int *out_n)
+rm_status rm_pieces(const double *x, int n, int least, double penalty, int *begin, int *out_n)
 {
     RM_ASSERT(least >= 1 && n >= least);
     double *best = malloc((size_t)(n + 1) * sizeof *best);

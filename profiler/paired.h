@@ -36,5 +36,5 @@ void    rm_clopper_pearson(uint64_t k, uint64_t n, double level, double *low, do
 
 /* The piecewise constant fit of x (n) with the least sum of |x - median of its piece| + penalty a piece, exact, pieces of at least `least`
  * values. begin: room for n / least + 1; *out_n pieces, the first at 0. Quadratic, and some: n up to some thousands. */
-rm_status rm_segment(const double *x, int n, int least, double penalty, int *begin, int *out_n) RM_CHECKED;
+rm_status rm_pieces(const double *x, int n, int least, double penalty, int *begin, int *out_n) RM_CHECKED;
 #endif

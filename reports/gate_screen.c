@@ -22,7 +22,7 @@ static rm_status pieces_of(const double *y, int n, double *room, int *begin, int
     *out_pieces = 1;
     if (n < 2 * RP_LEAST_PIECE) return RM_OK;
     const double sigma = noise_of(y, n, room);
-    return rm_segment(y, n, RP_LEAST_PIECE, penalty_sigmas * sigma, begin, out_pieces);
+    return rm_pieces(y, n, RP_LEAST_PIECE, penalty_sigmas * sigma, begin, out_pieces);
 }
 
 rm_status rp_screen_pieces(const double *y, int n, int *begin, int *out_pieces)

@@ -7,7 +7,7 @@
 
 enum { RP_LEAST_PIECE = 3 }; /* sessions between two changes */
 
-/* Where the level changed: the piecewise constant fit of rm_segment() with a penalty from the noise. begin: room for n / RP_LEAST_PIECE + 1, at least 1. */
+/* Where the level changed: the piecewise constant fit of rm_pieces() with a penalty from the noise. begin: room for n / RP_LEAST_PIECE + 1, at least 1. */
 rm_status rp_screen_pieces(const double *y, int n, int *begin, int *out_pieces) RM_CHECKED;
 
 /* verdict: SUSPECT, PASS, or NO_BASELINE with fewer than 2 * RP_LEAST_PIECE sessions before the newest. baseline: the median of the last piece of the

@@ -209,7 +209,7 @@ static void pieces_are_the_best_there_are(void **state)
         uint32_t cut = 0;
         for (int i = 0; i < N; i++) x[i] = rm_rng_normal(&g) + (i >= 5 ? 2 : 0) + (rm_rng_below(&g, 4) == 0);
         for (uint32_t c = 0; c < 1u << (N - 1); c++) best = fmin(best, cost_of_cut(x, N, c, least, penalty));
-        assert_int_equal(rm_segment(x, N, least, penalty, begin, &n), RM_OK);
+        assert_int_equal(rm_pieces(x, N, least, penalty, begin, &n), RM_OK);
         assert_int_equal(begin[0], 0);
         for (int i = 1; i < n; i++) cut |= 1u << (begin[i] - 1);
         near(cost_of_cut(x, N, cut, least, penalty), best, 1e-9);
