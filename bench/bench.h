@@ -94,6 +94,11 @@ typedef struct bench_options {
     const char *facts;               /* a file of exact facts to compare with */
     const char *tolerate;            /* "launches=2,peak_bytes=1%" */
     bool    update, even_if_identical;
+    bool    full, replicate;         /* selftest */
+    int32_t aa, power;               /* verdicts to have in the store */
+    const char *slow;                /* "3%" */
+    bool    then_ab; int32_t session_runs; /* history */
+    const char *build;               /* bisect: command for the shell */
     const char *junit, *markdown; bool github;
     /* hidden: a rank process started by the launcher */
     const char *rank_result;
