@@ -29,6 +29,7 @@ typedef struct launch {
 } launch;
 
 emu_running emu_now;
+static _Thread_local bool inside; /* the launchers' own code is compiled with hooks too, and any thread may be in it */
 static thread threads[MOST_THREADS];
 static struct {
     const launch *l;
@@ -94,14 +95,14 @@ static bool own(uintptr_t p)
     const uintptr_t stacks = (uintptr_t)run.stacks, arena = (uintptr_t)shared.memory, args = (uintptr_t)run.l->closure;
     return p - stacks < (size_t)MOST_THREADS * STACK || p - arena < ARENA || p - args < run.l->closure_bytes;
 }
-bool emu_exempt(uintptr_t p, size_t bytes) { return own(p); }
+bool emu_exempt(uintptr_t p, size_t bytes) { return !inside || own(p); }
 
 void emu_access(uintptr_t p, size_t bytes, emu_how how, const void *pc)
 {
     if (!emu_now.kernel) return;
     if (__builtin_expect(p - dbl_lo < dbl_hi - dbl_lo, 1)) {
         if (__builtin_expect(!dbl_touch_one(p, bytes, how != EMU_READ), 0)) stop(cudaErrorIllegalAddress);
-    } else if (!own(p)) {
+    } else if (inside && !own(p)) {
         dbl_finding("host memory: %s touches %p, which is no device memory", emu_now.kernel, (void *)p);
         stop(cudaErrorIllegalAddress);
     }
@@ -225,6 +226,7 @@ static bool run_launch(void *ctx)
     const launch *l = ctx;
     run.l = l;
     emu_now.kernel = l->name;
+    inside = true;
     run.n = (int)(l->block.x * l->block.y * l->block.z);
     run.n_stacks = run.n_idle = 0;
     run.stopped = false;
@@ -237,6 +239,7 @@ static bool run_launch(void *ctx)
                 memset(shared.memory, 0xff, l->smem);
                 run_block();
             }
+    inside = false;
     emu_now.kernel = NULL;
     return true;
 }
