@@ -76,6 +76,7 @@ typedef struct bench_options {
     const char *window;              /* all|steps|hta */
     /* report, layers */
     const char *out; bool compare;
+    const char *project;             /* layers: a GPU that is described */
     /* data */
     const char *source; int32_t limit_train, limit_val;
     /* gate */

@@ -4,6 +4,7 @@
 #include "bench/commands.h"
 #include "bench/layer_table.h"
 #include "bench/layers_compare.h"
+#include "bench/project.h"
 #include "bench/rows.h"
 #include "bench/throttled_row.h"
 #include <stdio.h>
@@ -160,6 +161,7 @@ out:
 static rm_status layers(const bench_options *o)
 {
     if (o->compare) return bench_layers_compare(o);
+    if (o->project && o->project[0]) return bench_project(o);
     if (o->n_arg) return rm_fail(RM_E_ARG, "%s: bench layers takes words only with --compare A B", o->arg[0]);
     return run(o);
 }
@@ -169,6 +171,7 @@ static const char *const examples[] = {
     "bench layers --px 224 --batch 32 --dtype bf16 --json layers.json",
     "bench layers --no-fuse",
     "bench layers --dry-run",
+    "bench layers --project h100 --px 224 --batch 256 --classes 1000 --data synthetic",
     "bench layers --compare before.json after.json",
     "bench layers --compare 3 7",
     NULL,

@@ -205,6 +205,8 @@ const bench_option bench_option_rows[] = {
     { .name = "compare", .kind = BENCH_FLAG, .offset = AT(compare),
       .help = "report: two stores, system against system; layers: two tables, each a run of the store, a file of --json or a store (its newest table)",
       .commands = "report layers" },
+    { .name = "project", .kind = BENCH_STRING, .offset = AT(project), .fallback = "", .metavar = "GPU|FILE",
+      .help = "nothing is run: what the step would take on a GPU that is described (h100, a100, b200 or a file), from FLOPs, bytes and published peaks", .commands = "layers" },
     /* ---- gate */
     { .name = "a", .kind = BENCH_STRING, .offset = AT(a), .fallback = "", .metavar = "CMD",
       .help = "command of side A, the baseline, for the shell; prints JSON", .commands = "gate" },

@@ -6,6 +6,7 @@
  * A failing line begins "FAIL WHO | case | why". --quick leaves out the large shapes, --first ends with the first failure,
  * --record writes every launch to a file (emu_record()), under one order only. Exit 1 when anything failed. */
 #include "kernels/check.h"
+#include "kernels/cuda_work.h"
 #include "tests/cuda/emu/device.h"
 #include "tests/cuda/emu/emu.h"
 #include <stdio.h>
@@ -142,6 +143,17 @@ static void judge_passes(verdict *v, double passes, double allowed)
     blame(v, "passes", why);
 }
 
+/* What projections count (kernels/cuda_work.h) is what kernels.h says and the kernels do. */
+static void judge_projection(verdict *v, const rm_op *op, double passes)
+{
+    const double a = (double)(rm_shape_count(op->x.shape) * rm_dtype_bytes(op->x.dtype)), projected = (double)rm_cuda_work_of(op).bytes / a;
+    const bool activations = op->code == RM_OP_BN || op->code == RM_OP_BN_BWD || op->code == RM_OP_RELU || op->code == RM_OP_RELU_BWD || op->code == RM_OP_ADD;
+    char why[128];
+    if (!activations || passes <= 0 || projected == passes) return;
+    snprintf(why, sizeof why, "a projection counts %.3g passes, kernels.h says %.3g", projected, passes);
+    blame(v, "projection", why);
+}
+
 static rm_status once(rm_device *d, const rm_op *op, double passes, uint64_t *hash, verdict *v)
 {
     rm_check_result r;
@@ -177,6 +189,7 @@ static void run_case(rm_device *d, const char *text, double passes, bool large, 
     rm_status st = rm_op_parse(text, &op);
     if (st == RM_OK) st = rm_op_complete(&op);
     if (o->first && t->failed) return;
+    if (st == RM_OK) judge_projection(&v, &op, passes);
     emu_device_misalign(d, 0);
     if (st == RM_OK) st = every_order(d, &op, passes, o->record ? 1 : large || o->quick ? 3 : RM_COUNT(orders), &v);
     emu_device_misalign(d, 8);
