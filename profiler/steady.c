@@ -1,0 +1,23 @@
+#include "profiler/steady.h"
+#include "profiler/stats.h"
+#include <math.h>
+
+static bool is_steady(const double *x, size_t dropped)
+{
+    const double last = rm_median(x + dropped - RM_STEADY_WINDOW, RM_STEADY_WINDOW);
+    const double previous = rm_median(x + dropped - 2 * RM_STEADY_WINDOW, RM_STEADY_WINDOW);
+    return fabs(last / previous - 1) < 0.01;
+}
+
+rm_steady rm_steady_of(const double *x, size_t n)
+{
+    size_t dropped = 0;
+    bool settled = false;
+    const size_t most = n > RM_STEADY_CAP ? RM_STEADY_CAP : n - 1;
+    for (size_t w = RM_STEADY_FIRST; w <= most && !settled; w++) {
+        settled = is_steady(x, w);
+        dropped = w;
+    }
+    if (!settled && dropped) dropped = n / 2 < RM_STEADY_CAP ? n / 2 : RM_STEADY_CAP;
+    return (rm_steady) { .median = rm_median(x + dropped, n - dropped), .dropped = dropped, .n = n - dropped, .settled = settled };
+}
