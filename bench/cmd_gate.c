@@ -7,11 +7,8 @@ static const struct {
     const char *verb;
     rm_status (*run)(const bench_options *o);
 } verbs[] = {
-    { "ab", bench_gate_ab },
-    { "facts", bench_gate_facts },
-    { "history", bench_gate_history },
-    { "bisect", bench_gate_bisect },
-    { "selftest", bench_gate_selftest },
+    { "ab", bench_gate_ab },         { "facts", bench_gate_facts },       { "history", bench_gate_history },
+    { "bisect", bench_gate_bisect }, { "selftest", bench_gate_selftest },
 };
 
 static rm_status gate(const bench_options *o)

@@ -1,3 +1,306 @@
+/* bench gate ab: pairs of runs in random order until the rule decides. docs/gate.md. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/rng.h"
 #include "bench/gate.h"
+#include "bench/gate_files.h"
+#include "bench/gate_lock.h"
+#include "bench/gate_out.h"
+#include "bench/gate_side.h"
+#include "bench/gate_verdict.h"
+#include "bench/rows.h"
+#include "profiler/runinfo.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
-rm_status bench_gate_ab(const bench_options *o) { return rm_fail(RM_E_UNSUPPORTED, "bench gate %s does not exist yet", o->arg[0]); }
+typedef struct gate {
+    const bench_options *o;
+    bench_metric metric[BENCH_METRICS_MOST];
+    int metrics, timed; /* timed: those that pairs decide */
+    bool t0;
+    rp_gate_rule rule;
+    bench_sides sides;
+    bench_pairs pairs;
+    json_t *config, *environment, *rows;
+    rm_store *store;
+    char *reproduce;
+    uint64_t begin_ns;
+    int lock;
+} gate;
+
+/* ---- what is asked for */
+
+static bool has_tier(const bench_options *o, const char *tier)
+{
+    const char *at = strstr(o->tiers, tier);
+    return at && (at[2] == '\0' || at[2] == ',') && (at == o->tiers || at[-1] == ',');
+}
+
+static rm_status check_tiers(const bench_options *o)
+{
+    for (const char *p = o->tiers; *p;) {
+        const size_t n = strcspn(p, ",");
+        if (n != 2 || p[0] != 'T' || p[1] < '0' || p[1] > '2') return rm_fail(RM_E_ARG, "--tiers %s: it is a list of T0, T1 and T2", o->tiers);
+        p += n + (p[n] == ',');
+    }
+    return RM_OK;
+}
+
+static rm_status add_metric(gate *g, const char *text, double effect)
+{
+    bench_metric m;
+    if (g->metrics == BENCH_METRICS_MOST) return rm_fail(RM_E_ARG, "--metric can be given %d times at most", BENCH_METRICS_MOST);
+    RM_TRY(bench_metric_parse(text, effect, &m));
+    for (int i = 0; i < g->metrics; i++)
+        if (strcmp(g->metric[i].name, m.name) == 0) return rm_fail(RM_E_ARG, "two metrics are called %s; name them: --metric NAME=PATH", m.name);
+    if (!has_tier(g->o, m.tier)) return RM_OK;
+    g->metric[g->metrics++] = m;
+    g->timed += !m.exact;
+    return RM_OK;
+}
+
+static rm_status add_metrics(gate *g)
+{
+    const bench_list *given = &g->o->metric;
+    double effect;
+    RM_TRY(bench_share_parse(g->o->effect, "--effect", &effect));
+    for (int32_t i = 0; i < given->n; i++) RM_TRY(add_metric(g, given->item[i], effect));
+    if (given->n == 0 && g->o->gate_bench[0]) {
+        RM_TRY(add_metric(g, "step_s=$.samples..step_s", effect));
+        RM_TRY(add_metric(g, "cpu_s=@cpu_s", effect));
+    }
+    if (g->metrics == 0 && !g->o->gate_bench[0])
+        return rm_fail(
+            RM_E_ARG,
+            "--metric is missing: which number in the JSON that the commands print is compared? For example --metric '$.seconds'; @wall_s needs no JSON");
+    return g->timed ? rp_gate_rule_for(g->timed, g->o->expensive, &g->rule) : RM_OK;
+}
+
+static rm_status open_gate(gate *g)
+{
+    RM_TRY(check_tiers(g->o));
+    RM_TRY(add_metrics(g));
+    g->t0 = has_tier(g->o, "T0") && g->o->gate_bench[0];
+    RM_TRY(bench_masks_open(g->o->discard, &g->pairs.masks));
+    RM_TRY(bench_gate_lock(g->o->lock, g->o->lock_timeout_s, &g->lock));
+    return bench_sides_open(g->o, &g->sides);
+}
+
+/* ---- the run of the store */
+
+static uint64_t drawn_seed(void)
+{
+    uint32_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) seed = (uint32_t)rm_now_ns();
+    return seed ? seed : 1;
+}
+
+static rm_status settle_seed(gate *g, bool resumed)
+{
+    static const char key[] = "gathered seed";
+    json_t *row = NULL;
+    g->pairs.seed = g->o->seed_given ? (uint64_t)g->o->seed : drawn_seed();
+    if (resumed) RM_TRY(rm_store_find(g->store, g->pairs.run, key, &row));
+    if (row) g->pairs.seed = (uint64_t)bench_row_int(row, "seed");
+    json_decref(row);
+    row = json_pack("{s:s, s:I}", "kind", "seed", "seed", (json_int_t)g->pairs.seed);
+    const rm_status st = row ? rm_store_result(g->store, g->pairs.run, key, "measured", true, row, NULL, 0) : rm_fail(RM_E_NOMEM, "out of memory for the seed");
+    json_decref(row);
+    return st;
+}
+
+/* The line that gives this gate again, its seed included. */
+static rm_status set_reproduce(gate *g)
+{
+    bench_options o = *g->o;
+    o.seed = (int64_t)g->pairs.seed;
+    json_t *line = bench_reproduce(&bench_cmd_gate, &o);
+    rm_strbuf s = { 0 };
+    rm_str_add(&s, line ? json_string_value(line) : "");
+    if (o.seed == 1) rm_str_add(&s, " --seed 1"); /* as by default, where another would be drawn */
+    json_decref(line);
+    g->reproduce = rm_str_take(&s);
+    return g->reproduce && line ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command line");
+}
+
+static rm_status begin_run(gate *g)
+{
+    bench_pairs *p = &g->pairs;
+    g->config = bench_options_echo(&bench_cmd_gate, g->o);
+    g->environment = rm_runinfo_json(NULL, 0);
+    if (!g->config || !g->environment) return rm_fail(RM_E_NOMEM, "out of memory for the run");
+    json_object_set_new(g->config, "sides", bench_sides_json(&g->sides));
+    RM_TRY(rm_store_open(g->o->store, false, &g->store));
+    if (!g->o->fresh) RM_TRY(rm_store_run_resume(g->store, "gate", g->config, g->environment, &p->run));
+    const bool resumed = p->run != 0;
+    json_t *line = bench_reproduce(&bench_cmd_gate, g->o);
+    rm_status st = RM_OK;
+    if (!resumed) st = rm_store_run_begin(g->store, "gate", json_string_value(line), g->config, g->environment, &p->run);
+    json_decref(line);
+    RM_TRY(st);
+    p->store = g->store;
+    p->side = g->sides.at;
+    p->metric = g->metric;
+    p->metrics = g->metrics;
+    p->timeout_s = g->o->run_timeout_s;
+    p->want_layers = strncmp(g->o->gate_bench, "layers", 6) == 0;
+    RM_TRY(settle_seed(g, resumed));
+    RM_TRY(bench_pairs_load(p));
+    if (resumed) rm_info("resuming interrupted run %lld with %d pairs; --fresh starts anew", (long long)p->run, p->kept + p->discarded);
+    return set_reproduce(g);
+}
+
+/* ---- pairs */
+
+static double elapsed_s(const gate *g) { return rm_s(rm_now_ns() - g->begin_ns); }
+
+static bool decided(const gate *g, rm_status *st)
+{
+    if (g->timed == 0) return g->pairs.kept > 0;
+    if (g->pairs.kept >= rp_gate_most_pairs(&g->rule)) return true;
+    for (int m = 0; m < g->metrics; m++) {
+        bench_judged j;
+        if (g->metric[m].exact) continue;
+        *st = bench_verdict_judge(&g->pairs, m, &g->rule, &j);
+        if (*st != RM_OK || !j.at.decided) return false;
+    }
+    return true;
+}
+
+static bool is_look(const gate *g)
+{
+    for (int i = 0; i < g->rule.looks; i++)
+        if (g->rule.look[i].n == g->pairs.kept) return true;
+    return false;
+}
+
+static void tell_look(const gate *g)
+{
+    for (int m = 0; m < g->metrics && is_look(g); m++) {
+        bench_judged j;
+        if (g->metric[m].exact || bench_verdict_judge(&g->pairs, m, &g->rule, &j) != RM_OK) continue;
+        rm_info("after %d pairs: %s %+.2f %% [%+.2f, %+.2f]: %s", j.n, g->metric[m].name, 100 * expm1(j.at.at.delta), 100 * expm1(j.at.at.low),
+                100 * expm1(j.at.at.high), j.at.decided ? rp_verdict_name(j.at.verdict) : "not decided yet");
+    }
+}
+
+/* Would one more pair, as long as those so far took on average, end after the budget? */
+static bool spent(const gate *g)
+{
+    const bench_pairs *p = &g->pairs;
+    if (g->o->budget_s <= 0) return false;
+    return elapsed_s(g) + (p->own ? p->seconds / p->own : 0) > g->o->budget_s;
+}
+
+/* *why: what ended them before a decision; "" for nothing. */
+static rm_status run_pairs(gate *g, char *why, size_t size)
+{
+    rm_status st = RM_OK;
+    why[0] = '\0';
+    while (!decided(g, &st) && st == RM_OK) {
+        if (bench_masks_too_many(g->pairs.discarded, g->pairs.kept))
+            return rm_fail(RM_E_NUMERIC, "%d of %d pairs had to be discarded (--discard %s), more than 20 %%%s%s", g->pairs.discarded,
+                           g->pairs.discarded + g->pairs.kept, g->o->discard, g->pairs.failure[0] ? "; " : "", g->pairs.failure);
+        if (spent(g)) {
+            snprintf(why, size, "budget: %g s were spent after %d pairs", g->o->budget_s, g->pairs.kept);
+            return RM_OK;
+        }
+        RM_TRY(bench_pairs_run(&g->pairs));
+        tell_look(g);
+    }
+    return st;
+}
+
+/* ---- rows */
+
+static bench_verdict_frame frame_of(const gate *g) { return (bench_verdict_frame) { g->sides.at, g->reproduce, elapsed_s(g) }; }
+
+static rm_status add_row(gate *g, json_t *row)
+{
+    return row && json_array_append_new(g->rows, row) == 0 ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for a verdict");
+}
+
+static rm_status same_row_for_all(gate *g, rp_verdict v, const char *reason)
+{
+    const bench_verdict_frame f = frame_of(g);
+    for (int m = 0; m < g->metrics; m++) RM_TRY(add_row(g, bench_verdict_row(&f, g->metric[m].name, g->metric[m].tier, v, reason)));
+    return g->metrics ? RM_OK : add_row(g, bench_verdict_row(&f, "gate", "T0", v, reason));
+}
+
+static rm_status judge_metric(gate *g, int m, const char *why)
+{
+    const bench_verdict_frame f = frame_of(g);
+    bench_judged j;
+    if (g->metric[m].exact) return add_row(g, bench_verdict_of_exact(&f, &g->pairs, m));
+    RM_TRY(bench_verdict_judge(&g->pairs, m, &g->rule, &j));
+    return add_row(g, bench_verdict_of_metric(&f, &g->pairs, m, &g->rule, &j, why));
+}
+
+static rm_status judge_pairs(gate *g, const char *why)
+{
+    const bench_verdict_frame f = frame_of(g);
+    json_t *layers = NULL;
+    for (int m = 0; m < g->metrics; m++) RM_TRY(judge_metric(g, m, why));
+    if (!g->pairs.want_layers) return RM_OK;
+    RM_TRY(bench_verdict_of_layers(&f, &g->pairs, g->o->gate_layers, &layers));
+    return add_row(g, layers);
+}
+
+/* Trouble is a verdict too: whoever reads the rows must not take the last good ones for today's. */
+static rm_status judge(gate *g)
+{
+    char why[200], trouble[1024];
+    if (g->metrics == 0) return RM_OK;
+    if (bench_sides_identical(&g->sides) && !g->o->even_if_identical)
+        return same_row_for_all(g, RP_PASS, "identical: both programs are the same, byte for byte");
+    const rm_status st = run_pairs(g, why, sizeof why);
+    if (st == RM_OK) return judge_pairs(g, why);
+    if (st == RM_E_INTERRUPTED) return st;
+    snprintf(trouble, sizeof trouble, "%s", rm_last_error());
+    return same_row_for_all(g, RP_TROUBLE, trouble);
+}
+
+static rm_status store_rows(gate *g)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(g->rows, i, row)
+    {
+        char key[160];
+        snprintf(key, sizeof key, "verdict %s %s", bench_row_text(row, "tier"), bench_row_text(row, "metric"));
+        RM_TRY(rm_store_result(g->store, g->pairs.run, key, "measured", rp_verdict_of(row) != RP_TROUBLE, row, NULL, 0));
+    }
+    return RM_OK;
+}
+
+static rm_status compare(gate *g)
+{
+    RM_TRY(open_gate(g));
+    RM_TRY(begin_run(g));
+    RM_TRY(judge(g));
+    RM_TRY(store_rows(g));
+    RM_TRY(rm_store_run_end(g->store, g->pairs.run, rm_exit_code(rp_verdict_status(rp_verdict_of_all(g->rows)), 0)));
+    RM_TRY(bench_gate_print(g->o, g->environment, g->rows));
+    return bench_gate_status(g->rows);
+}
+
+rm_status bench_gate_ab(const bench_options *o)
+{
+    if (o->n_arg == 3) return bench_gate_files(o);
+    if (o->n_arg != 1) return rm_fail(RM_E_ARG, "bench gate ab takes no words, or two files of results");
+    gate g = { .o = o, .rows = json_array(), .begin_ns = rm_now_ns(), .lock = -1, .pairs = { .pairs = json_array() } };
+    const rm_status st = g.rows && g.pairs.pairs ? compare(&g) : rm_fail(RM_E_NOMEM, "out of memory for the gate");
+    bench_gate_unlock(g.lock);
+    bench_masks_close(&g.pairs.masks);
+    bench_sides_close(&g.sides);
+    rm_store_close(g.store);
+    free(g.reproduce);
+    json_decref(g.pairs.pairs);
+    json_decref(g.rows);
+    json_decref(g.config);
+    json_decref(g.environment);
+    return st;
+}

@@ -182,8 +182,8 @@ static void describe(const json_t *v, char *out, size_t size)
     json_t *child;
     if (json_is_object(v)) {
         int n = snprintf(out, size, "an object with");
-        json_object_foreach((json_t *)(uintptr_t)v, key, child)
-            if (n > 0 && (size_t)n + strlen(key) + 6 < size) n += snprintf(out + n, size - (size_t)n, " %s", key);
+        json_object_foreach((json_t *)(uintptr_t)v, key, child) if (n > 0 && (size_t)n + strlen(key) + 6 < size) n +=
+            snprintf(out + n, size - (size_t)n, " %s", key);
     } else if (json_is_array(v)) snprintf(out, size, "an array of %zu", json_array_size(v));
     else if (json_is_number(v)) snprintf(out, size, "the number %g", json_number_value(v));
     else snprintf(out, size, "%s", word[json_typeof(v)]);

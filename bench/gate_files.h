@@ -1,0 +1,8 @@
+/* Two files of results without pairing: a screen, no gate. */
+#ifndef RM_BENCH_GATE_FILES_H
+#define RM_BENCH_GATE_FILES_H
+#include "bench/bench.h"
+
+/* o->arg[1], o->arg[2]: files of JSON documents, one after the other, each of one run. At most SUSPECT. */
+rm_status bench_gate_files(const bench_options *o) RM_CHECKED;
+#endif

@@ -1,0 +1,156 @@
+#include "bench/gate_verdict.h"
+#include "base/log.h"
+#include "bench/bench.h"
+#include "bench/gate_layers.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- rows */
+
+static json_t *side_json(const bench_gate_side *s) { return json_pack("{s:s, s:s?}", "label", s->label, "revision", s->revision[0] ? s->revision : NULL); }
+
+json_t *bench_verdict_row(const bench_verdict_frame *f, const char *metric, const char *tier, rp_verdict v, const char *reason)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:n, s:n, s:n, s:n, s:i, s:i, s:i, s:n, s:[], s:s, s:o, s:o, s:i, s:s, s:f, s:s, s:[]}", "kind", "verdict", "metric",
+                     metric, "tier", tier, "verdict", rp_verdict_key(v), "effect", "delta", "low", "high", "pairs", 0, "looks", 0, "needed", 0, "detectable",
+                     "d", "order", "", "base", side_json(&f->side[0]), "head", side_json(&f->side[1]), "discarded", 0, "reason", reason, "seconds", f->seconds,
+                     "reproduce", f->reproduce, "layers");
+}
+
+/* ---- judging */
+
+rm_status bench_verdict_judge(const bench_pairs *p, int m, const rp_gate_rule *rule, bench_judged *out)
+{
+    double d[RM_PAIRED_MOST];
+    bench_judged j = { .at = { .verdict = RP_INCONCLUSIVE } };
+    RM_ASSERT(p->kept <= RM_PAIRED_MOST);
+    bench_pairs_differences(p, m, d, NULL);
+    for (int i = 0; i < rule->looks && rule->look[i].n <= p->kept && !j.at.decided; i++) {
+        j.n = rule->look[i].n;
+        j.looks++;
+        RM_TRY(rp_gate_judge(rule, p->metric[m].effect, d, j.n, &j.at));
+    }
+    if (!j.at.decided && p->kept > j.n) {
+        j.n = p->kept;
+        RM_TRY(rp_gate_judge(rule, p->metric[m].effect, d, j.n, &j.at));
+    }
+    *out = j;
+    return RM_OK;
+}
+
+static json_t *share(double log_ratio) { return bench_number(expm1(log_ratio)); }
+
+static json_t *differences_json(const double *d, int n)
+{
+    json_t *all = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(all, bench_number(d[i]));
+    return all;
+}
+
+/* Steps that never became steady are a median of something that still moves. */
+static int unsettled(const bench_pairs *p)
+{
+    int n = 0;
+    size_t i;
+    const json_t *row;
+    json_array_foreach(p->pairs, i, row) n +=
+        json_is_false(json_object_get(json_object_get(row, "a"), "settled")) + json_is_false(json_object_get(json_object_get(row, "b"), "settled"));
+    return n;
+}
+
+static void reason_of(const bench_pairs *p, const bench_judged *j, const char *why, char *out, size_t size)
+{
+    int n = 0;
+    out[0] = '\0';
+    if (j->at.verdict == RP_INCONCLUSIVE) n = snprintf(out, size, "%s", why[0] ? why : "noise: the last look decided nothing");
+    if (n < 0 || (size_t)n >= size) return;
+    if (unsettled(p))
+        snprintf(out + n, size - (size_t)n, "%s%d of %d runs never became steady; give them more steps", n ? "; " : "", unsettled(p), 2 * p->kept);
+}
+
+json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs *p, int m, const rp_gate_rule *rule, const bench_judged *j, const char *why)
+{
+    double d[RM_PAIRED_MOST];
+    char order[2 * RM_PAIRED_MOST + 1] = "", reason[400];
+    const bench_metric *metric = &p->metric[m];
+    bench_pairs_differences(p, m, d, order);
+    order[2 * j->n] = '\0';
+    reason_of(p, j, why, reason, sizeof reason);
+    json_t *row = bench_verdict_row(f, metric->name, metric->tier, j->at.verdict, reason);
+    if (!row) return NULL;
+    json_object_set_new(row, "effect", json_real(metric->effect));
+    json_object_set_new(row, "pairs", json_integer(j->n));
+    json_object_set_new(row, "looks", json_integer(j->looks));
+    json_object_set_new(row, "discarded", json_integer(p->discarded));
+    json_object_set_new(row, "higher_is_better", json_boolean(metric->higher));
+    if (j->n == 0) return row;
+    json_object_set_new(row, "delta", share(j->at.at.delta));
+    json_object_set_new(row, "low", share(j->at.at.low));
+    json_object_set_new(row, "high", share(j->at.at.high));
+    json_object_set_new(row, "needed", json_integer(j->at.needed));
+    json_object_set_new(row, "detectable", bench_number(rp_gate_detectable(rule, metric->effect, d, j->n)));
+    json_object_set_new(row, "d", differences_json(d, j->n));
+    json_object_set_new(row, "order", json_string(order));
+    json_object_set_new(row, "median", json_pack("[o, o]", bench_number(bench_pairs_median(p, m, 0)), bench_number(bench_pairs_median(p, m, 1))));
+    return row;
+}
+
+/* ---- exact metrics */
+
+static void shorten(const json_t *v, char *out, size_t size)
+{
+    char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+    const int n = snprintf(out, size, "%s", text ? text : "?");
+    if (n > 0 && (size_t)n >= size && size > 4) memcpy(out + size - 4, "...", 4);
+    free(text);
+}
+
+static json_t *equal_or_not(const bench_verdict_frame *f, const bench_metric *m, const json_t *both)
+{
+    char a[80], b[80], reason[200];
+    const json_t *va = json_array_get(both, 0), *vb = json_array_get(both, 1);
+    if (json_equal(va, vb)) return bench_verdict_row(f, m->name, "T0", RP_PASS, "");
+    shorten(va, a, sizeof a);
+    shorten(vb, b, sizeof b);
+    snprintf(reason, sizeof reason, "%s became %s", a, b);
+    return bench_verdict_row(f, m->name, "T0", RP_REGRESSED, reason);
+}
+
+json_t *bench_verdict_of_exact(const bench_verdict_frame *f, const bench_pairs *p, int m)
+{
+    size_t i;
+    const json_t *row;
+    json_array_foreach(p->pairs, i, row)
+    {
+        const json_t *both = json_object_get(json_object_get(row, "exact"), p->metric[m].name);
+        if (both) return equal_or_not(f, &p->metric[m], both);
+    }
+    return bench_verdict_row(f, p->metric[m].name, "T0", RP_INCONCLUSIVE, "no pair counts");
+}
+
+/* ---- layers */
+
+rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pairs *p, bool gates, json_t **out)
+{
+    json_t *slower = NULL;
+    int rows = 0;
+    char reason[200];
+    RM_TRY(bench_gate_layers_judge(p->pairs, p->kept, p->seed, &slower, &rows));
+    const size_t n = json_array_size(slower);
+    snprintf(reason, sizeof reason, "%zu of %d layers are slower by %.0f %% or more (family-wise error %.0f %%)%s", n, rows, 100 * BENCH_LAYER_EFFECT,
+             100 * BENCH_LAYER_ALPHA, n && !gates ? "; named only, for --gate-layers was not given" : "");
+    if (rows == 0) snprintf(reason, sizeof reason, "the runs print no layers that every pair has; bench layers does");
+    const rp_verdict v = rows == 0 ? RP_INCONCLUSIVE : n && gates ? RP_REGRESSED : RP_PASS;
+    json_t *row = bench_verdict_row(f, "layers", "layers", v, reason);
+    if (!row) {
+        json_decref(slower);
+        return rm_fail(RM_E_NOMEM, "out of memory for the layers' verdict");
+    }
+    json_object_set_new(row, "pairs", json_integer(p->kept));
+    json_object_set_new(row, "discarded", json_integer(p->discarded));
+    json_object_set_new(row, "effect", json_real(BENCH_LAYER_EFFECT));
+    json_object_set_new(row, "layers", slower);
+    *out = row;
+    return RM_OK;
+}

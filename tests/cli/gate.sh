@@ -1,0 +1,100 @@
+# bench gate ab: verdicts, exit codes, outputs, budget, lock, resuming. Numbers are made, not timed, but for a sleep that is ten times as long.
+. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
+gate=("$bench" gate ab --lock "$PWD/lock")
+# made MEAN SPREAD [LOG]: prints a number near MEAN
+cat > made <<'END'
+#!/bin/sh
+[ -z "$3" ] || echo run >> "$3"
+awk -v mean="$1" -v spread="$2" -v seed="$$" 'BEGIN { srand(seed); for (i = 0; i < 9; i++) rand(); v = mean * (1 + spread * (rand() - 0.5))
+  printf "{\"seconds\": %.9f, \"rate\": %.9f, \"launches\": %d, \"deep\": {\"n\": [%.9f, %.9f]}}\n", v, 1 / v, (mean > 1 ? 371 : 370), v, v }'
+END
+chmod +x made
+
+# ---- verdicts
+expect 0 '^PASS seconds T2 delta=[-+0-9.e]+% low=.* pairs=10 discarded=0 detectable=' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds'
+expect 1 '^REGRESSED seconds T2 delta=\+[0-9.]+%' "${gate[@]}" --a './made 1 0.01' --b './made 1.1 0.01' --metric '$.seconds'
+expect 0 '^IMPROVED seconds' "${gate[@]}" --a './made 1.1 0.01' --b './made 1 0.01' --metric '$.seconds'
+expect 1 '^REGRESSED r T2 ' "${gate[@]}" --a './made 1 0.01' --b './made 1.1 0.01' --metric 'r=$.rate:higher'
+expect 0 '^IMPROVED r T2 ' "${gate[@]}" --a './made 1.1 0.01' --b './made 1 0.01' --metric 'r=$.rate:higher'
+expect 0 'effect=20%' "${gate[@]}" --a './made 1 0.01' --b './made 1.1 0.01' --metric '$.seconds:effect=20%'
+expect 1 '^REGRESSED w T2 ' "${gate[@]}" --a 'sleep 0.02' --b 'sleep 0.4' --metric 'w=@wall_s'
+expect 1 '^REGRESSED launches T0: 370 became 371' "${gate[@]}" --a './made 1 0' --b './made 1.0001 0' --metric '$.launches:exact'
+expect 0 '^PASS launches T0' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.launches:exact'
+# Several: the worst counts, and each has its share of the error.
+expect 1 '^PASS l T0' "${gate[@]}" --a './made 1 0.01' --b './made 0.9 0.01' --metric '$.seconds' --metric 'slow=$.rate' --metric 'l=$.launches:exact'
+expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds' --expensive
+expect 0 '^PASS launches' "${gate[@]}" --a './made 1 0.01' --b './made 2 0.01' --metric '$.seconds' --metric '$.launches:exact' --tiers T0 --b './made 1 0'
+
+# ---- inconclusive, and what would be needed
+expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* needed=[0-9]+: noise' "${gate[@]}" --a './made 1 1' --b './made 1 1' --metric '$.seconds'
+expect 3 '^INCONCLUSIVE seconds T2: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
+expect 3 'budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
+
+# ---- trouble
+expect 2 '2 of 2 pairs had to be discarded .*side B ended with exit code 3: no disk' "${gate[@]}" --a './made 1 0' --b 'echo no disk >&2; exit 3' --metric '$.seconds'
+expect 2 'side B ended with exit code 3 \(no disk\)' "${gate[@]}" --a './made 1 0' --b 'echo no disk >&2; exit 3' --metric '$.seconds' --discard none
+expect 2 'TROUBLE nowhere T2: side A: \$.nowhere leads nowhere .*an object with seconds rate' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.nowhere'
+expect 2 'side B: .*printed no JSON' "${gate[@]}" --a './made 1 0' --b 'echo hello' --metric '$.seconds'
+expect 2 'did not end within --run-timeout' "${gate[@]}" --a './made 1 0' --b 'sleep 60' --metric '$.seconds' --run-timeout 0.3
+# One failure among many is no trouble.
+expect 0 'pairs=10 discarded=1' "${gate[@]}" --a './made 1 0' --b 'if [ ! -e failed ]; then touch failed; exit 1; fi; ./made 1 0' --metric '$.seconds'
+
+# ---- usage
+expect 2 '--metric is missing' "${gate[@]}" --a true --b true
+expect 2 'come together' "${gate[@]}" --a true --metric '$.x'
+expect 2 'what is to be compared' "${gate[@]}" --metric '$.x'
+expect 2 'the path \$\.x\[ is wrong' "${gate[@]}" --a true --b true --metric '$.x['
+expect 2 '--tiers T3' "${gate[@]}" --a true --b true --metric '$.x' --tiers T3
+expect 2 'two metrics are called x' "${gate[@]}" --a true --b true --metric '$.x' --metric 'x=$.y'
+expect 2 'no such verb' "$bench" gate abc
+
+# ---- outputs
+: > summary.md
+GITHUB_STEP_SUMMARY=$PWD/summary.md "${gate[@]}" --a './made 1 0' --b './made 1.1 0' --metric '$.seconds' --seed 7 --json v.json --junit v.xml --markdown v.md --github > v.txt 2> v.err
+[[ $? == 1 ]] || fail "outputs: not exit 1"
+check v.json 'len(r) == 1 and r[0]["verdict"] == "REGRESSED" and r[0]["tier"] == "T2" and r[0]["pairs"] == 10 and r[0]["looks"] == 1 and r[0]["needed"] == 0'
+check v.json 'len(r[0]["d"]) == 10 and all(abs(d - 0.0953101798) < 1e-6 for d in r[0]["d"]) and len(r[0]["order"]) == 20 and abs(r[0]["delta"] - 0.1) < 1e-6'
+check v.json 'r[0]["kind"] == "verdict" and r[0]["layers"] == [] and r[0]["base"]["label"] == "./made 1 0" and r[0]["head"]["label"] == "./made 1.1 0" and "--seed 7" in r[0]["reproduce"]'
+grep -q '^::error title=gate seconds::REGRESSED seconds T2 delta=+10%25' v.txt || fail "no annotation"
+cmp -s summary.md v.md || fail "the step summary differs from --markdown"
+grep -q '^| \*\*REGRESSED\*\* | seconds | T2 | +10%' v.md || fail "no Markdown row"
+python3 -c 'import sys,xml.dom.minidom as m; d=m.parse("v.xml"); s=d.getElementsByTagName("testsuite")[0]; sys.exit(s.getAttribute("failures")!="1")' || fail "JUnit"
+# The line that a verdict prints gives it again: the same order of runs.
+grep '^reproduce: ' v.txt | sed "s|^reproduce: bench|$bench|" > again.sh
+sh -c "$(cat again.sh) --lock none --json again.json" > /dev/null 2>&1
+[[ $(json v.json 'r[0]["order"]') == $(json again.json 'r[0]["order"]') ]] || fail "the seed does not give the same order again"
+expect 0 '"verdict": "PASS"' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --json
+
+# ---- two files: at most SUSPECT
+for i in 1 2 3 4 5 6; do ./made 1 0.01 >> before.json; ./made 1.1 0.01 >> after.json; ./made 1 0.01 >> same.json; done
+expect 3 '^SUSPECT seconds T2 .*unpaired rank test over 6 and 6 runs' "$bench" gate ab before.json after.json --metric '$.seconds'
+expect 0 '^PASS seconds' "$bench" gate ab before.json same.json --metric '$.seconds'
+head -n 3 before.json > few.json
+expect 4 '^NO_BASELINE seconds .*3 and 6 runs cannot tell' "$bench" gate ab few.json after.json --metric '$.seconds'
+echo '{' > broken.json
+expect 2 'broken.json: no JSON at byte' "$bench" gate ab broken.json after.json --metric '$.seconds'
+
+# ---- alone
+exec 9> lock; flock 9
+expect 2 'has had .*lock for 0 s' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --lock-timeout 0.1
+exec 9>&-
+
+# ---- killed, and taken up again
+slow=("${gate[@]}" --a "sleep 0.1; ./made 1 0 $PWD/log" --b "sleep 0.1; ./made 1 0 $PWD/log" --metric '$.seconds' --store slow.db)
+"${slow[@]}" > /dev/null 2>&1 & pid=$!
+for _ in $(seq 600); do [[ -e log && $(wc -l < log) -ge 7 ]] && break; sleep 0.05; done
+kill -9 "$pid"; wait "$pid" 2> /dev/null
+before=$(wc -l < log)
+((before < 20)) || fail "the gate was through before it was killed"
+expect 0 'resuming interrupted run [0-9]+ with [1-9][0-9]* pairs' "${slow[@]}"
+total=$(wc -l < log)
+((total >= 20 && total <= 23)) || fail "$total runs after resuming at $before, expected 20 and those of the pair that was cut"
+expect 0 '^PASS seconds' "${slow[@]}"
+[[ $(wc -l < log) -ge $((total + 20)) ]] || fail "a gate that finished is not run anew"
+# Interrupted: exit code 130, and the state is kept.
+: > log
+"${slow[@]}" --seed 3 > int.txt 2>&1 & pid=$!
+for _ in $(seq 600); do [[ $(wc -l < log) -ge 5 ]] && break; sleep 0.05; done
+kill -INT "$pid"; wait "$pid"; [[ $? == 130 ]] || fail "SIGINT: not exit 130: $(tail -n 1 int.txt)"
+expect 0 'resuming interrupted run' "${slow[@]}" --seed 3
+finish
