@@ -8,7 +8,13 @@ cat > made <<'END'
 awk -v mean="$1" -v spread="$2" -v seed="$$" 'BEGIN { srand(seed); for (i = 0; i < 9; i++) rand(); v = mean * (1 + spread * (rand() - 0.5))
   printf "{\"seconds\": %.9f, \"rate\": %.9f, \"launches\": %d, \"deep\": {\"n\": [%.9f, %.9f]}}\n", v, 1 / v, (mean > 1 ? 371 : 370), v, v }'
 END
-chmod +x made
+# Twice as fast and twice as slow by turns: no number of pairs tells.
+cat > turns <<'END'
+#!/bin/sh
+n=$(($(cat count 2> /dev/null || echo 0) + 1)); echo $n > count
+if [ $((n % 2)) = 0 ]; then echo '{"seconds": 0.5}'; else echo '{"seconds": 2}'; fi
+END
+chmod +x made turns
 
 # ---- verdicts
 expect 0 '^PASS seconds T2 delta=[-+0-9.e]+% low=.* pairs=10 discarded=0 detectable=' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds'
@@ -26,7 +32,7 @@ expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric
 expect 0 '^PASS launches' "${gate[@]}" --a './made 1 0.01' --b './made 2 0.01' --metric '$.seconds' --metric '$.launches:exact' --tiers T0 --b './made 1 0'
 
 # ---- inconclusive, and what would be needed
-expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* needed=[0-9]+: noise' "${gate[@]}" --a './made 1 1' --b './made 1 1' --metric '$.seconds'
+expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* needed=[0-9]+: noise' "${gate[@]}" --a './made 1 0' --b ./turns --metric '$.seconds'
 expect 3 '^INCONCLUSIVE seconds T2: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
 expect 3 'budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
 
