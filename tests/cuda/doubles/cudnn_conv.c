@@ -124,7 +124,7 @@ static void multiply(const product *p, float *c)
 {
     const int64_t ld = up(p->n, COLUMNS), most = ld > DEPTH ? ld : DEPTH;
     float *b = take(DEPTH * ld);
-#pragma omp parallel
+#pragma omp parallel num_threads(dbl_threads())
     {
         float *a = take(TILE * DEPTH), *line = take(most + TILE + DEPTH);
         for (int64_t k = 0; k < p->k; k += DEPTH) {

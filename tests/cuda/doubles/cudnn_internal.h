@@ -41,4 +41,5 @@ void dbl_pool(const dbl_graph *g, void *const in[2], void *const out[2]);
 void dbl_read(cudnnDataType_t type, const void *from, int64_t n, float *to);
 void dbl_write(cudnnDataType_t type, const float *from, int64_t n, void *to);
 void dbl_round_tf32(float *v, int64_t n);
+int dbl_threads(void); /* RM_DOUBLES_THREADS, else 1 */
 #endif

@@ -1,5 +1,6 @@
 /* cuDNN's double: numbers in memory as floats, and back, rounded to nearest even. */
 #include "tests/cuda/doubles/cudnn_internal.h"
+#include <stdlib.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -81,4 +82,12 @@ void dbl_round_tf32(float *v, int64_t n)
         bits = (bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu;
         memcpy(&v[i], &bits, 4);
     }
+}
+
+/* One by default: several programs of a test run at once, and a thread that waits for another in OpenMP's loops takes a core. */
+int dbl_threads(void)
+{
+    const char *given = getenv("RM_DOUBLES_THREADS");
+    const int n = given ? atoi(given) : 1;
+    return n > 0 ? n : 1;
 }

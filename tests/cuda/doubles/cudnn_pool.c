@@ -48,7 +48,7 @@ static void backward_pixel(const dbl_graph *g, void *const in[2], void *const ou
 void dbl_pool(const dbl_graph *g, void *const in[2], void *const out[2])
 {
     const dbl_tensor *over = &g->out[0];
-#pragma omp parallel
+#pragma omp parallel num_threads(dbl_threads())
     {
         float *v = calloc((size_t)over->c, 2 * sizeof *v);
         if (!v) abort();

@@ -9,8 +9,12 @@
 #include <strings.h>
 #include <time.h>
 
-extern const char rm_cuda_doubles[];
-const char rm_cuda_doubles[] = "yes"; /* what kernels/cuda/device.c asks for */
+extern char rm_cuda_doubles[8];
+char rm_cuda_doubles[8]; /* what kernels/cuda/device.c asks for; RM_DOUBLES_TIME=1: plans are timed, as on a GPU */
+static __attribute__((constructor)) void take_time(void)
+{
+    if (getenv("RM_DOUBLES_TIME")) rm_cuda_doubles[0] = '1';
+}
 
 /* ---- the lock */
 static pthread_mutex_t mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
