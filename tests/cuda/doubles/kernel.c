@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <vector_types.h>
 
-enum { MOST_THREADS = 1024, WARP = 32, STACK = 64 << 10, ARENA = 128 << 10, ARRAYS = 16, NAMED = 16 };
+enum { MOST_THREADS = 1024, WARP = 32, STACK = 64 << 10, ARENA = 128 << 10, ARRAYS = 16, NAMED = 16, STAGGERED = 61, LINES = 256 /* so that stacks are not all in the same sets of the cache */ };
 typedef enum state { NEW, READY, AT_BARRIER, AT_SHUFFLE, ENDED } state;
 typedef struct thread {
     uint3 id;
@@ -29,13 +29,15 @@ typedef struct launch {
 } launch;
 
 emu_running emu_now;
-static _Thread_local bool inside; /* the launchers' own code is compiled with hooks too, and any thread may be in it */
+static _Thread_local __attribute__((tls_model("initial-exec"))) bool inside; /* the launchers' own code is compiled with hooks too, and any thread may be in it */
 static thread threads[MOST_THREADS];
 static struct {
     const launch *l;
     char *stacks;
     fiber scheduler, fiber[MOST_THREADS]; /* of each stack */
     int n, current, next, ended, n_stacks, idle[MOST_THREADS], n_idle;
+    uintptr_t args;
+    size_t args_bytes;
     bool stopped;
     uint3 at;
 } run;
@@ -92,8 +94,8 @@ static void stop(cudaError_t e)
 
 static bool own(uintptr_t p)
 {
-    const uintptr_t stacks = (uintptr_t)run.stacks, arena = (uintptr_t)shared.memory, args = (uintptr_t)run.l->closure;
-    return p - stacks < (size_t)MOST_THREADS * STACK || p - arena < ARENA || p - args < run.l->closure_bytes;
+    const uintptr_t stacks = (uintptr_t)run.stacks, arena = (uintptr_t)shared.memory;
+    return p - arena < ARENA || p - stacks < (size_t)MOST_THREADS * STACK || p - run.args < run.args_bytes;
 }
 bool emu_exempt(uintptr_t p, size_t bytes) { return !inside || own(p); }
 
@@ -102,7 +104,7 @@ void emu_access(uintptr_t p, size_t bytes, emu_how how, const void *pc)
     if (!emu_now.kernel) return;
     if (__builtin_expect(p - dbl_lo < dbl_hi - dbl_lo, 1)) {
         if (__builtin_expect(!dbl_touch_one(p, bytes, how != EMU_READ), 0)) stop(cudaErrorIllegalAddress);
-    } else if (inside && !own(p)) {
+    } else if (!own(p) && inside) {
         dbl_finding("host memory: %s touches %p, which is no device memory", emu_now.kernel, (void *)p);
         stop(cudaErrorIllegalAddress);
     }
@@ -178,7 +180,8 @@ static void start_next(void)
     const int stack = again ? run.idle[--run.n_idle] : run.n_stacks++;
     run.current = run.next++;
     threads[run.current].stack = stack;
-    if (!again) fiber_make(&run.fiber[stack], run.stacks + (size_t)stack * STACK, run.stacks + ((size_t)stack + 1) * STACK, work);
+    char *bottom = run.stacks + (size_t)stack * STACK;
+    if (!again) fiber_make(&run.fiber[stack], bottom, bottom + STACK - stack % STAGGERED * LINES, work);
     fiber_switch(&run.scheduler, &run.fiber[stack]);
 }
 
@@ -225,6 +228,8 @@ static bool run_launch(void *ctx)
 {
     const launch *l = ctx;
     run.l = l;
+    run.args = (uintptr_t)l->closure;
+    run.args_bytes = l->closure_bytes;
     emu_now.kernel = l->name;
     inside = true;
     run.n = (int)(l->block.x * l->block.y * l->block.z);
