@@ -142,7 +142,7 @@ static void add_measures(json_t *row, const shape *w)
             " \"roof\": {\"flops_per_s\": 110e9, \"levels\": [{\"name\": \"L2\", \"bytes\": 1048576, \"bytes_per_s\": 80e9}, {\"name\": \"L3\", \"bytes\": 33554432,"
             " \"bytes_per_s\": 31e9}, {\"name\": \"memory\", \"bytes\": null, \"bytes_per_s\": 9e9}]},"
             " \"counters\": {\"instructions\": null, \"instructions_reason\": \"the kernel forbids it: perf_event_paranoid is 3\", \"cpu_s\": 0.19, \"preempted\": 2.5, \"faults\": 12,"
-            " \"steal_s\": 0.0012}, \"memory_high_bytes\": 536870912, \"disturbed_steps\": 3, \"steps\": 40, \"input_stall_s\": 0.004, \"loader_images_per_s\": 2150.5, \"at_bounds_s\": 0.031,"
+            " \"steal_s\": 0.0012}, \"memory_high_bytes\": 536870912, \"disturbed_steps\": 3, \"throttled_samples\": 2, \"throttle_reasons\": [\"power cap\", \"hardware thermal\"], \"steps\": 40, \"input_stall_s\": 0.004, \"loader_images_per_s\": 2150.5, \"at_bounds_s\": 0.031,"
             " \"mfu\": 0.104, \"mfu_peak\": \"gemm fp32\"}"));
     json_object_set_new(row, "changes",
                         json_pack("[{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}, {s:s, s:f, s:f, s:f, s:n, s:s}]", "what",
@@ -230,6 +230,8 @@ static void test_answer_first(void **state)
     has(fp32, "> Perturbed: with the trace on, a step took 1.031 times as long");
     has(fp32, "The 20 slowest rows, measured (perturbed by the trace)");
     has(fp32, "> Disturbed: in 3 of 40 steps");
+    has(fp32, "> Throttled: 2 steps of");
+    has(fp32, "had lowered its clocks (power cap, hardware thermal). They are kept");
     has(fp32,
         "| batch norm backward at its memory bound (53 ops) | projected | 8.10 | 9.0 | 82.40 | 0.980 | 0.710 (0.630 to 0.790) | – | one &lt;op&gt; delayed |");
     has(fp32, "predicted\\_slope: nothing was delayed");
