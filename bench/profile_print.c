@@ -49,6 +49,17 @@ static void print_tracing(const json_t *trace)
     printf("           the traced step took %.2f ms; what follows is of traced steps, in shares of the untraced one\n", 1e3 * bench_row_real(trace, "traced_step_s"));
 }
 
+/* Only where there was a choice. */
+static void print_kernel_times(const json_t *row, const json_t *trace)
+{
+    const json_t *saw = json_object_get(trace, "cupti");
+    if (saw)
+        printf("           kernels by CUPTI: %lld in %lld steps, %lld of no layer or bucket; its own overhead %.2f %%\n", bench_row_int(saw, "kernels"), bench_row_int(saw, "steps"),
+               bench_row_int(saw, "unattributed"), 100 * bench_row_real(saw, "overhead_share"));
+    if (saw && bench_row_int(saw, "left_out")) printf("           %lld steps are not in the trace: CUPTI's records of them are not whole\n", bench_row_int(saw, "left_out"));
+    if (!saw && !strcmp(bench_row_text(row, "device"), "cuda")) printf("           kernels by events around each op: %s\n", bench_row_text(trace, "kernel_times_reason"));
+}
+
 static void print_head(const json_t *row)
 {
     const json_t *step = json_object_get(row, "step_s");
@@ -60,6 +71,7 @@ static void print_head(const json_t *row)
     putchar('\n');
     print_answer(row);
     print_tracing(json_object_get(row, "trace"));
+    print_kernel_times(row, json_object_get(row, "trace"));
     if (disturbed) printf("NOISY      %lld of %lld steps were taken while other work used this device's cores: run it again on a quiet machine\n", disturbed, bench_row_int(step, "samples"));
     bench_print_throttled(row, "THROTTLED ", bench_row_int(step, "samples"));
 }

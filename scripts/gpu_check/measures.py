@@ -154,9 +154,13 @@ def overlap(c):
     trace = rows[0].get('trace') or {}
     if trace.get('perturbed'):
         c.note(f'tracing perturbed the step: ratio {trace.get("ratio")}, {"undecided" if trace.get("undecided") else "decided"}')
-    times = rows[0].get('kernel_times')
-    if times != 'cupti':
-        c.note(f'kernel times are from {times or "marks"}, not from CUPTI: {rows[0].get("kernel_times_reason") or "the row says no reason"}')
+    saw = trace.get('cupti')
+    if saw:
+        c.check('the trace holds every traced step', not saw['left_out'], f'{saw["left_out"]} were left out: {saw["dropped"]} records dropped, {saw["untimed"]} without times')
+        c.note(f'CUPTI: {saw["kernels"]} kernels in {saw["steps"]} steps, {saw["unattributed"]} of no layer or bucket, {saw["by_order"]} all-reduces known by their order, '
+               f'overhead {saw["overhead_share"]}')
+    else:
+        c.note(f'kernel times are from marks, not from CUPTI: {trace.get("kernel_times_reason") or "the row says no reason"}')
     c.say(f'{gpus} GPUs; traced step / untraced step {trace["ratio"]:.4f}' if trace.get('ratio') else f'{gpus} GPUs')
     return {'profile': rows, 'overlap': seen.rows}
 
