@@ -119,7 +119,8 @@ static bool drop_kernel(uint64_t n, uint64_t *start, uint64_t *end)
 
 static void put_kernel(const dbl_ran *r)
 {
-    CUpti_ActivityKernel10 k = { .kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, .name = r->name, .deviceId = r->device, .contextId = 1, .streamId = r->stream,
+    const char *name = r->name + (r->name[0] == '('); /* our own templates are launched as "(name<...>)" */
+    CUpti_ActivityKernel10 k = { .kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, .name = name, .deviceId = r->device, .contextId = 1, .streamId = r->stream,
                                  .correlationId = r->correlation, .start = r->begin_ns, .end = r->end_ns, .graphNodeId = r->graph_node };
     if (!is_on(k.kind) || drop_kernel(++state.kernels, &k.start, &k.end)) return;
     put(0, &k, sizeof k);
