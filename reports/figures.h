@@ -44,6 +44,13 @@ rm_status rp_fig_budget_bars(const char *out_dir, const char *name, const rp_res
 rm_status rp_fig_roofline(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
 rm_status rp_fig_sensitivity(const char *out_dir, const char *name, const rp_result *r, bool *drawn) RM_CHECKED;
 
+/* Of the gate, from its rows (docs/gate.md). Pairs: every pair of each verdict as a dot, the estimate with its bounds, and the least effect either way; row: (n).
+ * History: sessions, levels and named changes of one "history" row. Power: how often a slow-down is found, simulated findings and measured rates; row: (n). */
+enum { RP_MOST_PAIRS = 256 };
+rm_status rp_fig_gate_pairs(const char *out_dir, const char *name, const json_t *const *row, size_t n, bool *drawn) RM_CHECKED;
+rm_status rp_fig_history(const char *out_dir, const char *name, const json_t *row, bool *drawn) RM_CHECKED;
+rm_status rp_fig_gate_power(const char *out_dir, const char *name, const json_t *const *row, size_t n, bool *drawn) RM_CHECKED;
+
 /* Passes of a layer row; `pass` as stored, title and colour for people. Ends with pass NULL. rp_pass_of() gives the index. */
 typedef struct rp_pass { const char *pass, *title, *colour; } rp_pass;
 extern const rp_pass rp_passes[];

@@ -53,7 +53,8 @@ out:
 static void remove_old_figures(const char *dir)
 {
     static const char *const name[] = { "throughput", "loss", "budget", "gantt", "steps", "splits", "splits-gantt", "comm-time", "comm-bandwidth", "layers", "layers-roofline", "accuracy",
-                                        "profile-budget", "profile-timeline", "profile-roofline", "profile-sensitivity" };
+                                        "profile-budget", "profile-timeline", "profile-roofline", "profile-sensitivity", "gate-pairs", "gate-history",
+                                        "gate-power" };
     static const char *const which[] = { "", "-strong", "-2", "-3", "-4", "-5", "-6", "-7", "-8" };
     for (size_t i = 0; i < RM_COUNT(name) * RM_COUNT(which); i++) {
         rm_strbuf path = { 0 };
@@ -74,6 +75,7 @@ static rm_status one_store(rp_context *c)
     RM_TRY(rp_section_comm(c));
     RM_TRY(rp_section_training(c));
     RM_TRY(rp_section_layers(c));
+    RM_TRY(rp_section_gate(c));
     rp_section_others(c);
     rp_section_environment(c);
     RM_TRY(rp_section_references(c));

@@ -381,7 +381,7 @@ static void generic(rp_doc *d, const rp_result *r, size_t n)
 
 void rp_section_others(rp_context *c)
 {
-    static const char *const own[] = { "scaling", "split-sweep", "comm", "train", "layers", "profile" };
+    static const char *const own[] = { "scaling", "split-sweep", "comm", "train", "layers", "profile", "gate" };
     bool heading = false;
     for (size_t i = 0; i < c->data->n_results; i++) {
         const rp_result *r = &c->data->result[i];

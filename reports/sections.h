@@ -20,6 +20,7 @@ rm_status rp_section_splits(rp_context *c) RM_CHECKED;  /* the newest sweep of e
 rm_status rp_section_comm(rp_context *c) RM_CHECKED;
 rm_status rp_section_training(rp_context *c) RM_CHECKED;
 rm_status rp_section_layers(rp_context *c) RM_CHECKED;
+rm_status rp_section_gate(rp_context *c) RM_CHECKED;    /* verdicts, pairs, histories, and whether the gate can be trusted */
 void      rp_section_others(rp_context *c);             /* results of every other command, as generic tables */
 void      rp_section_environment(rp_context *c);
 rm_status rp_section_references(rp_context *c) RM_CHECKED;
