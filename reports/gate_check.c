@@ -163,16 +163,16 @@ static rm_status power(const rp_check_config *c, rp_findings *f)
 
 /* ---- the table */
 const rp_check rp_checks[] = {
-    { "signed ranks", "the exact distribution is what counting all signs gives, to 12 pairs", false, 1, rp_check_signed_ranks },
-    { "rank sums", "the unpaired test is what counting all deals gives, to 12 runs", false, 1, rp_check_rank_sums },
-    { "count", "over all signs of 10 and 12 pairs, exactly as many verdicts are wrong as the look may spend", true, 1, rp_check_count },
-    { "mirror", "A and B swapped give the mirrored verdict", true, 0.1, rp_check_mirror },
-    { "power", "slow-downs are found", true, 0.2, power },
-    { "nulls", "nothing is found where nothing is, whatever the noise", true, 1, nulls },
-    { "limits", "a slow-down of the effect does not pass, and half of it is no regression", true, 1, limits },
-    { "layers", "no layer is named by chance, and a slower one is", false, 0.15, rp_check_layers },
-    { "history", "the screen of sessions is seldom wrong", false, 0.1, rp_check_history },
-    { "other rules", "what the rules that people use make of the same noise", false, 0.1, rp_check_others },
-    { "mutants", "rules that are wrong are found out", false, 1, rp_check_mutants },
+    { "signed ranks", "the exact distribution is what counting all signs gives, to 12 pairs", false, false, 1, rp_check_signed_ranks },
+    { "rank sums", "the unpaired test is what counting all deals gives, to 12 runs", false, false, 1, rp_check_rank_sums },
+    { "count", "over all signs of 10 and 12 pairs, exactly as many verdicts are wrong as the look may spend", true, false, 1, rp_check_count },
+    { "mirror", "A and B swapped give the mirrored verdict", true, false, 0.1, rp_check_mirror },
+    { "power", "slow-downs are found", true, false, 0.2, power },
+    { "nulls", "nothing is found where nothing is, whatever the noise", true, false, 1, nulls },
+    { "limits", "a slow-down of the effect does not pass, and half of it is no regression", true, false, 1, limits },
+    { "layers", "no layer is named by chance, and a slower one is", false, true, 0.15, rp_check_layers },
+    { "history", "the screen of sessions is seldom wrong", false, true, 0.1, rp_check_history },
+    { "other rules", "what the rules that people use make of the same noise", false, true, 0.1, rp_check_others },
+    { "mutants", "rules that are wrong are found out", false, true, 1, rp_check_mutants },
 };
 const size_t rp_n_checks = RM_COUNT(rp_checks);

@@ -57,6 +57,7 @@ rm_status rp_find(rp_findings *f, const char *check, const char *name, bool hold
 typedef struct rp_check {
     const char *name, *what;
     bool of_rule; /* judges c->method */
+    bool listed; /* its cases are worth reading even where they hold */
     double part; /* of the trials asked for: checks that cost more take fewer */
     rm_status (*run)(const rp_check_config *c, rp_findings *f);
 } rp_check;

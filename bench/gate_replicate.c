@@ -1,0 +1,81 @@
+/* What a gate can be tried on in earnest: one convolution on the processor, run again and again by one thread, that takes well below a second
+ * with its start, and a slow-down on purpose that is exact: after each step the core is kept busy for a share of what the step took. */
+#include "base/clock.h"
+#include "bench/gate_metric.h"
+#include "bench/gate_trial.h"
+#include "kernels/device.h"
+#include <stdlib.h>
+
+enum { STEPS = 240 };
+static const char op_text[] = "conv n=1 c=64 h=28 w=28 o=64 k=3 s=1 p=1 dtype=f32";
+
+typedef struct replicate {
+    rm_device *device;
+    rm_plan *plan;
+    rm_buf *buf[RM_SLOT_COUNT], *workspace;
+    rm_args args;
+} replicate;
+
+static void shut(replicate *r)
+{
+    for (int i = 0; i < RM_SLOT_COUNT; i++) rm_buf_free(r->device, r->buf[i]);
+    rm_buf_free(r->device, r->workspace);
+    if (r->plan) rm_plan_free(r->device, r->plan);
+    rm_device_close(r->device);
+}
+
+static rm_status open_op(replicate *r)
+{
+    const rm_device_config config = { .threads = 1, .deterministic = true, .reference_only = true };
+    rm_plan_info info;
+    rm_op op;
+    RM_TRY(rm_op_parse(op_text, &op));
+    RM_TRY(rm_device_open("cpu", &config, &r->device));
+    RM_TRY(rm_device_plan(r->device, &op, &r->plan, &info));
+    for (int i = 0; i < RM_SLOT_COUNT; i++) {
+        if (!(r->plan->used >> i & 1)) continue;
+        RM_TRY(rm_buf_alloc(r->device, RM_MEM_DEVICE, r->plan->need[i], &r->buf[i]));
+        r->args.t[i].buf = r->buf[i];
+    }
+    if (info.workspace_bytes) RM_TRY(rm_buf_alloc(r->device, RM_MEM_DEVICE, info.workspace_bytes, &r->workspace));
+    r->args.workspace.buf = r->workspace;
+    return RM_OK;
+}
+
+static rm_status steps(replicate *r, double slower, double step_s[STEPS])
+{
+    for (int i = 0; i < STEPS; i++) {
+        const uint64_t begin = rm_now_ns();
+        RM_TRY(rm_device_run(r->device, NULL, r->plan, &r->args));
+        RM_TRY(rm_device_sync(r->device, NULL));
+        const uint64_t took = rm_now_ns() - begin;
+        if (slower > 0) rm_spin_ns((uint64_t)(slower * (double)took));
+        step_s[i] = rm_s(rm_now_ns() - begin);
+    }
+    return RM_OK;
+}
+
+/* The plain JSON of a program that a gate runs, without the envelope, whose facts about the machine take longer than the steps. */
+static rm_status print(const double step_s[STEPS])
+{
+    json_t *all = json_array();
+    for (int i = 0; i < STEPS; i++) json_array_append_new(all, json_real(step_s[i]));
+    json_t *root = json_pack("{s:s, s:o}", "op", op_text, "step_s", all);
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    const bool written = text && puts(text) != EOF && fflush(stdout) == 0;
+    rm_status st = written ? RM_OK : text ? rm_fail_errno("cannot write the JSON to stdout") : rm_fail(RM_E_NOMEM, "out of memory for the JSON");
+    free(text);
+    json_decref(root);
+    return st;
+}
+
+rm_status bench_gate_replicate(const bench_options *o)
+{
+    double slower = 0, step_s[STEPS];
+    replicate r = { 0 };
+    if (o->slow[0]) RM_TRY(bench_share_parse(o->slow, "--slow", &slower));
+    rm_status st = open_op(&r);
+    if (st == RM_OK) st = steps(&r, slower, step_s);
+    shut(&r);
+    return st == RM_OK ? print(step_s) : st;
+}

@@ -1,0 +1,22 @@
+/* The gate on trial: what `bench gate selftest` is made of. */
+#ifndef RM_BENCH_GATE_TRIAL_H
+#define RM_BENCH_GATE_TRIAL_H
+#include "bench/session.h"
+
+/* results: what --json prints. n, failed: how many findings, and how many that do not hold. */
+typedef struct bench_trial {
+    const bench_options *o;
+    bench_run run;
+    json_t *results;
+    bool table;
+    int n, failed;
+} bench_trial;
+/* Stores a finding and keeps it for --json; `row` stays the caller's. origin: "measured", or "emulated" for what was counted or simulated. */
+rm_status bench_trial_keep(bench_trial *t, const char *key, const char *origin, const json_t *row) RM_CHECKED;
+
+/* Verdicts of bench gate ab on real runs of --replicate, until the store has `want` of them from this machine: of equal sides, or with side B
+ * slower by `slow` (above 0). Each is stored as it comes. RM_E_PARTIAL: --budget ended before. */
+rm_status bench_trial_real(bench_trial *t, int32_t want, double slow) RM_CHECKED;
+/* One run of the replicate, as JSON on stdout. */
+rm_status bench_gate_replicate(const bench_options *o) RM_CHECKED;
+#endif
