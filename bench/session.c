@@ -289,6 +289,15 @@ json_t *bench_hosts_json(const rm_comm *comm)
 enum { MAX_METRICS = 32 };
 typedef struct { rm_samples s[MAX_METRICS]; size_t n; } metrics;
 
+static const char *unit_of(const char *metric)
+{
+    static const struct { const char *end, *unit; } row[] = { { "_mhz", "MHz" }, { "_w", "W" }, { "_c", "C" } };
+    const size_t n = strlen(metric);
+    for (size_t i = 0; i < RM_COUNT(row); i++)
+        if (n > strlen(row[i].end) && !strcmp(metric + n - strlen(row[i].end), row[i].end)) return row[i].unit;
+    return strstr(metric, "_s") ? "s" : "";
+}
+
 static rm_status collect_samples(json_t *samples, metrics *m)
 {
     const char *name;
@@ -303,7 +312,7 @@ static rm_status collect_samples(json_t *samples, metrics *m)
             const json_t *x = json_array_get(a, i);
             v[i] = json_is_number(x) ? json_number_value(x) : NAN;
         }
-        m->s[m->n++] = (rm_samples){ .metric = name, .unit = strstr(name, "_s") ? "s" : "", .value = v, .n = n };
+        m->s[m->n++] = (rm_samples){ .metric = name, .unit = unit_of(name), .value = v, .n = n };
     }
     return RM_OK;
 }
