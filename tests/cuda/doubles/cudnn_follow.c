@@ -290,6 +290,68 @@ static cudnnStatus_t take_text(known *k, int64_t n, const char *from)
     return st;
 }
 
+/* ---- the configuration of a plan that is a text and no more: asked for again, by the graph made again */
+static bool set(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t at, cudnnBackendAttributeType_t type, int64_t n, const void *v)
+{
+    return REAL(SetAttribute)(d, at, type, n, v) == CUDNN_STATUS_SUCCESS;
+}
+
+static bool make(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *d) { return REAL(CreateDescriptor)(type, d) == CUDNN_STATUS_SUCCESS; }
+static bool done(cudnnBackendDescriptor_t d) { return REAL(Finalize)(d) == CUDNN_STATUS_SUCCESS; }
+
+static bool make_tensor(const dbl_tensor *t, cudnnBackendDescriptor_t *d)
+{
+    const int64_t dims[] = { t->n, t->c, t->h, t->w }, strides[] = { t->c * t->h * t->w, 1, t->c * t->w, t->c };
+    return make(CUDNN_BACKEND_TENSOR_DESCRIPTOR, d) && set(*d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &t->type) &&
+           set(*d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims) && set(*d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides) &&
+           set(*d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &t->uid) && set(*d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &t->align) && done(*d);
+}
+
+static bool make_window(const dbl_graph *g, cudnnBackendDescriptor_t *d)
+{
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const cudnnResampleMode_t mode = CUDNN_RESAMPLE_MAXPOOL;
+    const cudnnPaddingMode_t padding = CUDNN_NEG_INF_PAD;
+    const int64_t two = 2;
+    const cudnnFraction_t k = { g->window, 1 }, s = { g->stride, 1 }, p = { g->pad, 1 }, window[] = { k, k }, stride[] = { s, s }, pad[] = { p, p };
+    return make(CUDNN_BACKEND_RESAMPLE_DESCRIPTOR, d) && set(*d, CUDNN_ATTR_RESAMPLE_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two) &&
+           set(*d, CUDNN_ATTR_RESAMPLE_MODE, CUDNN_TYPE_RESAMPLE_MODE, 1, &mode) && set(*d, CUDNN_ATTR_RESAMPLE_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type) &&
+           set(*d, CUDNN_ATTR_RESAMPLE_PADDING_MODE, CUDNN_TYPE_PADDING_MODE, 1, &padding) && set(*d, CUDNN_ATTR_RESAMPLE_WINDOW_DIMS, CUDNN_TYPE_FRACTION, 2, window) &&
+           set(*d, CUDNN_ATTR_RESAMPLE_PRE_PADDINGS, CUDNN_TYPE_FRACTION, 2, pad) && set(*d, CUDNN_ATTR_RESAMPLE_POST_PADDINGS, CUDNN_TYPE_FRACTION, 2, pad) &&
+           set(*d, CUDNN_ATTR_RESAMPLE_STRIDES, CUDNN_TYPE_FRACTION, 2, stride) && done(*d);
+}
+
+enum { TENSOR0, TENSOR1, TENSOR2, WINDOW, OPERATION, GRAPH, HEURISTICS, PARTS };
+static bool make_parts(const dbl_graph *g, cudnnBackendDescriptor_t gpu, cudnnBackendDescriptor_t part[PARTS])
+{
+    const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
+    const size_t row = g->op == DBL_POOL ? 3 : 4;
+    bool fine = true;
+    for (int i = 0; i < g->n_in + g->n_out; i++) fine = fine && make_tensor(i < g->n_in ? &g->in[i] : &g->out[i - g->n_in], &part[i]);
+    fine = fine && make_window(g, &part[WINDOW]) && make(rows[row].type, &part[OPERATION]);
+    for (int i = 0; i < g->n_in + g->n_out; i++)
+        fine = fine && set(part[OPERATION], i < g->n_in ? rows[row].in[i] : rows[row].out[i - g->n_in], CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &part[i]);
+    return fine && set(part[OPERATION], rows[row].window, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &part[WINDOW]) && done(part[OPERATION]) &&
+           make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &part[GRAPH]) && set(part[GRAPH], CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &part[OPERATION]) &&
+           done(part[GRAPH]) && make(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &part[HEURISTICS]) &&
+           set(part[HEURISTICS], CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &part[GRAPH]) &&
+           set(part[HEURISTICS], CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode) &&
+           set(part[HEURISTICS], CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &gpu) && done(part[HEURISTICS]);
+}
+
+static cudnnStatus_t configure(const known *plan, int64_t *n, cudnnBackendDescriptor_t *config)
+{
+    cudnnBackendDescriptor_t part[PARTS] = { NULL };
+    const known *gpu = descriptor(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP);
+    const cudnnStatus_t st = gpu && make_parts(&plan->graph, gpu->d, part)
+                                 ? REAL(GetAttribute)(part[HEURISTICS], CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, n, config)
+                                 : CUDNN_STATUS_NOT_SUPPORTED;
+    if (st == CUDNN_STATUS_SUCCESS) *n = 1;
+    for (int i = PARTS - 1; i >= 0; i--)
+        if (part[i]) REAL(DestroyDescriptor)(part[i]);
+    return st;
+}
+
 /* ---- the described GPU in place of one that is asked for */
 static cudnnStatus_t describe(cudnnBackendDescriptor_t d, int32_t ordinal)
 {
@@ -435,7 +497,8 @@ static cudnnStatus_t get_known(known *k, cudnnBackendAttributeName_t at, cudnnBa
         if (n) *n = 1;
         return CUDNN_STATUS_SUCCESS;
     }
-    const cudnnStatus_t st = REAL(GetAttribute)(k->d, at, type, most, n, v);
+    const bool again = k->hollow && at == CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG && most == 1 && n;
+    const cudnnStatus_t st = again ? configure(k, n, v) : REAL(GetAttribute)(k->d, at, type, most, n, v);
     if (st == CUDNN_STATUS_SUCCESS && v && type == CUDNN_TYPE_BACKEND_DESCRIPTOR && n) got(k, at, *n < most ? *n : most, v);
     return st;
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { ALIGN = 256, MOST_BLOCKS = 1 << 20, MOST_REGISTERED = 256 };
-static const size_t PART = (size_t)1 << 38, PATTERN = (size_t)16 << 20;
+static const size_t PART = (size_t)1 << 38, PATTERN = (size_t)4 << 20;
 
 uintptr_t dbl_lo, dbl_hi;
 uint32_t *dbl_owner;
