@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "bench/gate.h"
+#include "bench/gate_layers.h"
 #include "bench/gate_files.h"
 #include "bench/gate_lock.h"
 #include "bench/gate_out.h"
@@ -161,6 +162,7 @@ static bool decided(const gate *g, rm_status *st)
 {
     if (g->timed == 0) return g->pairs.kept > 0;
     if (g->pairs.kept >= rp_gate_most_pairs(&g->rule)) return true;
+    if (g->pairs.kept < bench_gate_layers_least(g->pairs.pairs)) return false; /* no layer could be named yet */
     for (int m = 0; m < g->metrics; m++) {
         bench_judged j;
         if (g->metric[m].exact) continue;

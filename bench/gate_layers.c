@@ -1,6 +1,7 @@
 #include "bench/gate_layers.h"
 #include "bench/rows.h"
 #include "profiler/paired.h"
+#include "reports/gate_layers.h"
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -46,7 +47,8 @@ json_t *bench_gate_layer_values(const json_t *a, const json_t *b)
 
 typedef struct table {
     const char **key;
-    double *d, *p; /* d: (rows, n), row by row */
+    double *d; /* (rows, n), row by row */
+    rp_layer_judged *judged;
     int rows, n;
 } table;
 
@@ -54,7 +56,7 @@ static void table_free(table *t)
 {
     free(t->key);
     free(t->d);
-    free(t->p);
+    free(t->judged);
 }
 
 static const json_t *layers_at(const json_t *pairs, int at)
@@ -84,8 +86,8 @@ static rm_status fill(const json_t *pairs, int n, table *t)
     json_t *first = (json_t *)(uintptr_t)layers_at(pairs, 0), *v; /* only read */
     const size_t most = json_object_size(first) + 1;
     const char *key;
-    *t = (table) { .key = calloc(most, sizeof *t->key), .d = calloc(most * (size_t)n, sizeof *t->d), .p = calloc(most, sizeof *t->p), .n = n };
-    if (!t->key || !t->d || !t->p) return rm_fail(RM_E_NOMEM, "out of memory for the layers of %d pairs", n);
+    *t = (table) { .key = calloc(most, sizeof *t->key), .d = calloc(most * (size_t)n, sizeof *t->d), .judged = calloc(most, sizeof *t->judged), .n = n };
+    if (!t->key || !t->d || !t->judged) return rm_fail(RM_E_NOMEM, "out of memory for the layers of %d pairs", n);
     json_object_foreach(first, key, v)
     {
         t->key[t->rows] = key;
@@ -115,13 +117,9 @@ static rm_status name_them(const table *t, json_t **out)
 {
     named *l = calloc((size_t)t->rows + 1, sizeof *l);
     int k = 0;
-    rm_paired at;
     rm_status st = l ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the layers");
-    for (int i = 0; st == RM_OK && i < t->rows; i++) {
-        if (t->p[i] > BENCH_LAYER_ALPHA) continue;
-        st = rm_paired_of(t->d + (size_t)i * (size_t)t->n, t->n, BENCH_LAYER_ALPHA, &at);
-        if (st == RM_OK && expm1(at.delta) >= BENCH_LAYER_EFFECT) l[k++] = (named) { t->key[i], expm1(at.delta), t->p[i] };
-    }
+    for (int i = 0; st == RM_OK && i < t->rows; i++)
+        if (t->judged[i].named) l[k++] = (named) { t->key[i], expm1(t->judged[i].delta), t->judged[i].p };
     if (st == RM_OK) {
         qsort(l, (size_t)k, sizeof *l, by_delta);
         json_t *all = json_array();
@@ -135,10 +133,18 @@ static rm_status name_them(const table *t, json_t **out)
 rm_status bench_gate_layers_judge(const json_t *pairs, int n, uint64_t seed, json_t **out, int *out_rows)
 {
     table t = { 0 };
+    rp_layer_rule rule = rp_layer_rule_usual;
+    rule.seed = seed;
     rm_status st = n >= 1 && n <= RM_PAIRED_MOST ? fill(pairs, n, &t) : RM_OK;
-    if (st == RM_OK && t.rows) st = rm_max_statistic(t.d, t.rows, n, BENCH_LAYER_FLIPS, seed, t.p);
+    if (st == RM_OK && t.rows) st = rp_gate_layers(&rule, t.d, t.rows, n, t.judged);
     if (st == RM_OK) st = name_them(&t, out);
     if (st == RM_OK) *out_rows = t.rows;
     table_free(&t);
     return st;
+}
+
+int bench_gate_layers_least(const json_t *pairs)
+{
+    const size_t rows = json_object_size(layers_at(pairs, 0));
+    return rows ? rp_gate_layers_least(&rp_layer_rule_usual, (int)rows) : 0;
 }

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "bench/bench.h"
 #include "bench/gate_layers.h"
+#include "reports/gate_layers.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,10 +139,13 @@ rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pair
     char reason[200];
     RM_TRY(bench_gate_layers_judge(p->pairs, p->kept, p->seed, &slower, &rows));
     const size_t n = json_array_size(slower);
-    snprintf(reason, sizeof reason, "%zu of %d layers are slower by %.0f %% or more (family-wise error %.0f %%)%s", n, rows, 100 * BENCH_LAYER_EFFECT,
-             100 * BENCH_LAYER_ALPHA, n && !gates ? "; named only, for --gate-layers was not given" : "");
+    const int least = bench_gate_layers_least(p->pairs);
+    const bool enough = p->kept >= least;
+    snprintf(reason, sizeof reason, "%zu of %d layers are slower by %.0f %% or more (family-wise error %.0f %%)%s", n, rows, 100 * rp_layer_rule_usual.effect,
+             100 * rp_layer_rule_usual.alpha, n && !gates ? "; named only, for --gate-layers was not given" : "");
+    if (!enough) snprintf(reason, sizeof reason, "%d pairs cannot tell one of %d layers from chance; at least %d can", p->kept, rows, least);
     if (rows == 0) snprintf(reason, sizeof reason, "the runs print no layers that every pair has; bench layers does");
-    const rp_verdict v = rows == 0 ? RP_INCONCLUSIVE : n && gates ? RP_REGRESSED : RP_PASS;
+    const rp_verdict v = rows == 0 || (!enough && gates) ? RP_INCONCLUSIVE : n && gates ? RP_REGRESSED : RP_PASS;
     json_t *row = bench_verdict_row(f, "layers", "layers", v, reason);
     if (!row) {
         json_decref(slower);
@@ -149,7 +153,8 @@ rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pair
     }
     json_object_set_new(row, "pairs", json_integer(p->kept));
     json_object_set_new(row, "discarded", json_integer(p->discarded));
-    json_object_set_new(row, "effect", json_real(BENCH_LAYER_EFFECT));
+    json_object_set_new(row, "effect", json_real(rp_layer_rule_usual.effect));
+    if (!enough) json_object_set_new(row, "needed", json_integer(least));
     json_object_set_new(row, "layers", slower);
     *out = row;
     return RM_OK;
