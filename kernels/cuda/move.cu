@@ -73,7 +73,8 @@ template <typename T, typename U> static void moved(const move &m, const void *f
     U *y = static_cast<U *>(to);
     const int64_t count = (int64_t)m.n * m.hw * m.dst.c;
     enum { VEC = sizeof(T) + sizeof(U) == 4 ? 8 : 4 };
-    if (m.src.layout != m.dst.layout) transposed(m, x, y, stream);
+    const bool same = m.src.layout == m.dst.layout || m.hw == 1; /* of one pixel both layouts are the same */
+    if (!same) transposed(m, x, y, stream);
     else if (m.src.c != m.dst.c) LAUNCH((repad<T, U>), dim3(blocks_for(count)), dim3(THREADS), 0, stream, count, m.src.c, m.dst.c, x, y);
     else if (aligned16(x, y)) LAUNCH((convert<T, U, VEC>), dim3(blocks_for(ceil_div(count, VEC))), dim3(THREADS), 0, stream, count, x, y);
     else LAUNCH((convert<T, U, 1>), dim3(blocks_for(count)), dim3(THREADS), 0, stream, count, x, y);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include "kernels/check.h"
 #include "model/engine.h"
+#include "model/parity.h"
 #include "tests/cuda/doubles/doubles.h"
 #include "tests/cuda/gpu/gpu.h"
 
@@ -193,6 +194,17 @@ static void network_in_tf32(void **state) { network(RM_TF32, 1, false, 1e-2, 0.5
 static void network_in_bf16(void **state) { network(RM_BF16, 1, false, 5e-2, 1.0); }
 static void network_in_fp16(void **state) { network(RM_F16, 128, false, 1e-2, 0.5); }
 
+/* What bench does at the first use of a GPU. */
+static void parity_check_passes(void **state)
+{
+    rm_parity p;
+    rm_device *d = open_device("cuda");
+    ok(rm_parity_check(d, RM_F32, &p));
+    printf("parity: loss off by %.2g, gradients by at most %.2g (%s)\n", p.loss_error, p.gradient_error, p.worst);
+    assert_true(p.passed && p.gradient_error > 0 && p.gradient_error < 1e-2);
+    rm_device_close(d);
+}
+
 /* ---- the engine's step */
 typedef struct outcome { double loss[8]; double *weight; uint64_t n; uint64_t allocs; rm_step last; } outcome;
 
@@ -263,7 +275,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(every_op_in_fp16, no_findings), cmocka_unit_test_teardown(every_op_in_tf32, no_findings),
         cmocka_unit_test_teardown(smooth_network, no_findings), cmocka_unit_test_teardown(network_in_fp32, no_findings),
         cmocka_unit_test_teardown(network_in_tf32, no_findings), cmocka_unit_test_teardown(network_in_bf16, no_findings),
-        cmocka_unit_test_teardown(network_in_fp16, no_findings), cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
+        cmocka_unit_test_teardown(network_in_fp16, no_findings), cmocka_unit_test_teardown(parity_check_passes, no_findings), cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
         cmocka_unit_test_teardown(times_add_up, no_findings),
     };
     if (gpu_absent()) return GPU_SKIPPED;
