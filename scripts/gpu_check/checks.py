@@ -59,8 +59,6 @@ def test_program(c, program, test_filter, variables):
     for name, status in found['tests'].items():
         c.check(name, status == 'ok', '' if status == 'ok' else status)
     c.check('exit code', command.code == 0, '' if command.code == 0 else f'{command.code}: {command.last_word()}')
-    if command.code:
-        command.entry['tail'] = command.tail()
     c.say(f'{sum(s == "ok" for s in found["tests"].values())} of {len(found["tests"])} tests passed')
     return found
 
@@ -92,12 +90,10 @@ def sanitizer(c):
              'training step': [c.setup.bench, 'train', '--device', 'cuda', '--data', 'synthetic', '--classes', '10', '--px', '32', '--batch', '4', '--steps', '3', '-q']}
     for kind in ('memcheck', 'racecheck', 'initcheck', 'synccheck'):
         for load, argv in loads.items():
-            command = c.run([tool, '--tool', kind, '--error-exitcode', '9', '--print-limit', '1000', *argv], expect=None)
+            command = c.run([tool, '--tool', kind, '--target-processes', 'all', '--error-exitcode', '9', '--print-limit', '1000', *argv], expect=None)
             r = found[f'{kind} {load}'] = {**reading.sanitizer(command.out + command.err, ours), 'exit_code': command.code}
             bad = r['in_our_kernels'] or command.code not in (0, 9) or r['reported'] is None
             c.check(f'{kind}, {load}', not bad, ', '.join(r['in_our_kernels']) or (command.last_word() if bad else ''))
-            if command.code:
-                command.entry['tail'] = command.tail()
             if r['elsewhere'] or r['unnamed']:
                 c.note(f'{kind}, {load}: reports outside our kernels: {r["elsewhere"]}, {r["unnamed"]} without a name')
     c.say(f'{sum(sum(r["in_our_kernels"].values()) for r in found.values())} reports in our {len(ours)} kernels')

@@ -49,8 +49,9 @@ def autotune(c):
         found = {'files': reading.kept_plans(plans), 'parity': reading.parity(plans)}
         if len(seconds) == 1:
             first = command.err
-    count = sum(f['plans'] for f in found['files'])
+    count, anew = sum(f['plans'] for f in found['files']), [line for line in command.err.splitlines() if 'chosen anew' in line]
     c.check('plans are kept', count)
+    c.check('kept plans come back', not anew, anew[0] if anew else '')
     c.check('parity with ref', found['parity'] and all(p.get('passed') for p in found['parity']), '' if found['parity'] else 'no answer was kept')
     c.say(f'{seconds[0]:.0f} s without kept plans, {seconds[1]:.0f} s with {count}')
     return {'first_s': seconds[0], 'second_s': seconds[1], 'plans': count, **found, 'first_says': first.splitlines()[-20:]}

@@ -152,11 +152,12 @@ class Context:
         command.seconds = time.monotonic() - command.began
         command.code = command.process.returncode if in_time else None
         command.entry.update(seconds=round(command.seconds, 3), exit_code=command.code)
+        if command.code != 0:
+            command.entry['tail'] = command.tail()
         if not in_time:
             command.entry['timed_out'] = True
         if in_time and (expect is None or command.code in expect):
             return command
-        command.entry['tail'] = command.tail()
         if not in_time:
             raise Failed(f'took longer than its time limit: {" ".join(command.argv)}')
         raise Failed(f'exit code {command.code}: {command.last_word()}')

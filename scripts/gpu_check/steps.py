@@ -69,7 +69,7 @@ def sizes(dry_run, quick):
                   comm_sizes='8:256Mi:8')
     if dry_run:  # on processors: seconds a step, not minutes
         s = Sizes(px=32, batches=(2,) if quick else (2, 4), classes=10, steps=2, warmup=1, rounds=2, layer_dtypes=('bf16',) if quick else ('bf16', 'fp16', 'tf32'),
-                  cases={'types': ('',)} if quick else {'small': ('fp32', 'bf16'), 'types': ('',)}, step_filter='times*' if quick else None, small_batch=2, train_steps=2,
+                  cases={'small': ('fp32',)} if quick else {'small': ('fp32', 'bf16'), 'types': ('',)}, step_filter='times*' if quick else None, small_batch=2, train_steps=2,
                   same_bits=('bf16',), to_accuracy=False, data_images=64, no_twins=True, comm_sizes='8:64Ki:64', comm_words=('--iterations', '3'), comm_timeout_s=15, save_every=1,
                   splits='single;equal:2')
     return s
