@@ -82,6 +82,7 @@ typedef struct bench_options {
     /* gate */
     const char *a, *b;               /* commands for the shell */
     const char *base, *head;         /* revisions or folders */
+    const char *cmake_args;          /* for both builds */
     const char *gate_bench;          /* what runs of each: "scaling --gpus 1 --px 64" */
     bench_list  metric;              /* "[NAME=]JSONPATH[:effect=2%][:higher]" */
     const char *effect;              /* "2%" */

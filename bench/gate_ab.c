@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "bench/gate.h"
+#include "bench/gate_facts.h"
 #include "bench/gate_layers.h"
 #include "bench/gate_files.h"
 #include "bench/gate_lock.h"
@@ -241,6 +242,49 @@ static rm_status judge_metric(gate *g, int m, const char *why)
     return add_row(g, bench_verdict_of_metric(&f, &g->pairs, m, &g->rule, &j, why));
 }
 
+/* Of two builds. A program that is older than facts has none. */
+static rm_status take_facts(gate *g, json_t *facts[2], json_t **out_row)
+{
+    char why[1024];
+    for (int i = 0; i < 2; i++) {
+        const bench_verdict_frame f = frame_of(g);
+        const rm_status st = bench_facts_run(g->sides.at[i].program, g->o->gate_bench, g->o->run_timeout_s, &facts[i]);
+        snprintf(why, sizeof why, "%s", rm_last_error());
+        if (st == RM_E_UNSUPPORTED) *out_row = bench_verdict_row(&f, "facts", "T0", i ? RP_TROUBLE : RP_NO_BASELINE, why);
+        if (st != RM_OK) return st == RM_E_UNSUPPORTED ? RM_OK : st;
+    }
+    return RM_OK;
+}
+
+static rm_status compare_facts(gate *g, json_t *const facts[2], json_t **out_row)
+{
+    json_t *differences = json_array();
+    char reason[700];
+    rp_verdict v = RP_TROUBLE;
+    const rm_status st = bench_facts_compare(facts[0], facts[1], g->o->tolerate, differences, &v);
+    const bench_verdict_frame f = frame_of(g);
+    bench_facts_words(differences, reason, sizeof reason);
+    if (st == RM_OK) *out_row = bench_verdict_row(&f, "facts", "T0", v, reason);
+    if (*out_row) json_object_set(*out_row, "differences", differences);
+    json_decref(differences);
+    return st;
+}
+
+static rm_status judge_facts(gate *g)
+{
+    json_t *facts[2] = { NULL, NULL }, *row = NULL;
+    if (!g->t0) return RM_OK;
+    if (!bench_facts_has(g->o->gate_bench)) {
+        rm_info("no facts (T0): %s does not train the network", g->o->gate_bench);
+        return RM_OK;
+    }
+    rm_status st = take_facts(g, facts, &row);
+    if (st == RM_OK && !row) st = compare_facts(g, facts, &row);
+    if (st == RM_OK) st = add_row(g, row);
+    for (int i = 0; i < 2; i++) json_decref(facts[i]);
+    return st;
+}
+
 static rm_status judge_pairs(gate *g, const char *why)
 {
     const bench_verdict_frame f = frame_of(g);
@@ -255,9 +299,10 @@ static rm_status judge_pairs(gate *g, const char *why)
 static rm_status judge(gate *g)
 {
     char why[200], trouble[1024];
-    if (g->metrics == 0) return RM_OK;
     if (bench_sides_identical(&g->sides) && !g->o->even_if_identical)
         return same_row_for_all(g, RP_PASS, "identical: both programs are the same, byte for byte");
+    RM_TRY(judge_facts(g));
+    if (g->metrics == 0) return RM_OK;
     const rm_status st = run_pairs(g, why, sizeof why);
     if (st == RM_OK) return judge_pairs(g, why);
     if (st == RM_E_INTERRUPTED) return st;

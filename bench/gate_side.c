@@ -108,7 +108,7 @@ static rm_status of_build(const bench_options *o, const char *what, bench_gate_s
 {
     rm_strbuf s = { 0 };
     char path[128];
-    RM_TRY(bench_gate_program(what, o->keep_builds, side));
+    RM_TRY(bench_gate_program(what, o->cmake_args, side));
     store_path(side, path, sizeof path);
     bench_put_word(&s, side->program);
     rm_str_addf(&s, " %s --json - --quiet --store %s", o->gate_bench, path);
@@ -135,8 +135,10 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
     }
     for (int i = 0; i < 2; i++) out->at[i].scratch = out->scratch;
     if (commands) return of_commands(o, out);
-    RM_TRY(of_build(o, o->base, &out->at[0]));
-    return of_build(o, o->head, &out->at[1]);
+    rm_status st = of_build(o, o->base, &out->at[0]);
+    if (st == RM_OK) st = of_build(o, o->head, &out->at[1]);
+    if (!o->keep_builds) bench_gate_forget_builds(o->cmake_args);
+    return st;
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *w) { return remove(path); }

@@ -241,6 +241,8 @@ const bench_option bench_option_rows[] = {
       .metavar = "SECONDS", .help = "how long to wait for the lock", .commands = "gate", .flags = BENCH_TALK },
     { .name = "keep-builds", .kind = BENCH_FLAG, .offset = AT(keep_builds), .help = "keep the worktrees of --base and --head, not only their programs",
       .commands = "gate", .flags = BENCH_TALK },
+    { .name = "cmake", .kind = BENCH_STRING, .offset = AT(cmake_args), .fallback = "", .metavar = "ARGS",
+      .help = "more arguments of CMake, for both builds", .commands = "gate" },
     { .name = "against", .kind = BENCH_STRING, .offset = AT(against), .fallback = "", .metavar = "NAME",
       .help = "take the pinned baseline NAME as side A", .commands = "gate" },
     { .name = "pin", .kind = BENCH_STRING, .offset = AT(pin), .fallback = "", .metavar = "NAME",

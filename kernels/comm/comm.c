@@ -85,6 +85,9 @@ const char *rm_comm_host(const rm_comm *c, int rank)
 const char *rm_comm_library(const rm_comm *c) { return c ? c->ops->library() : ""; }
 
 /* ---- collectives. A NULL communicator is one rank, as for rank and size. */
+uint64_t rm_comm_calls(const rm_comm *c) { return c ? c->calls : 0; }
+uint64_t rm_comm_bytes(const rm_comm *c) { return c ? c->bytes : 0; }
+
 static void count_call(rm_comm *c, uint64_t bytes)
 {
     c->calls++;

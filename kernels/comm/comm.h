@@ -88,6 +88,9 @@ void      rm_comm_reduce_free(rm_comm *c, rm_request *request);     /* NULL is f
 rm_status rm_comm_reduce_finish(rm_comm *c, rm_request *request, rm_reduce_time *out) RM_CHECKED;
 /* The next all-reduce started takes this much longer on this rank (--inject link=...). 0 by default and afterwards. */
 void      rm_comm_delay_next(rm_comm *c, uint64_t ns);
+/* Collectives of every kind since it was opened, and the bytes that this rank gave to them; 0 for NULL. */
+uint64_t  rm_comm_calls(const rm_comm *c);
+uint64_t  rm_comm_bytes(const rm_comm *c);
 /* CPU time so far of the thread that carries the bytes; 0 where there is none. */
 uint64_t  rm_comm_cpu_ns(const rm_comm *c);
 rm_status rm_comm_check(rm_comm *c) RM_CHECKED;     /* has a peer failed meanwhile? */

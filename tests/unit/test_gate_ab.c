@@ -1,4 +1,5 @@
 /* What a gate is made of: metrics, masks, the lock, one run of a command, pairs that are stored and taken up again, layers, verdicts. */
+#include "bench/gate_facts.h"
 #include "bench/gate_layers.h"
 #include "bench/gate_lock.h"
 #include "bench/gate_pairs.h"
@@ -337,6 +338,57 @@ static void the_first_look_that_decides_stands(void **state)
     json_decref(p.pairs);
 }
 
+/* ---- facts */
+
+static void facts_are_equal_or_declared(void **state)
+{
+    static const struct {
+        const char *a, *b, *tolerate;
+        rp_verdict verdict;
+        const char *words;
+    } row[] = {
+        { "{\"n\": 5, \"loss\": 2.5}", "{\"n\": 5, \"loss\": 2.5}", "", RP_PASS, "" },
+        { "{\"n\": 5}", "{\"n\": 6}", "", RP_REGRESSED, "n 5 became 6" },
+        { "{\"n\": 6}", "{\"n\": 5}", "", RP_REGRESSED, "n 6 became 5" }, /* less is a change, too */
+        { "{\"n\": 5}", "{\"n\": 6}", "m=1,n=1", RP_PASS, "" },
+        { "{\"n\": 5}", "{\"n\": 6}", "nn=1", RP_REGRESSED, "n 5 became 6" },
+        { "{\"n\": 100}", "{\"n\": 101}", "n=1%", RP_PASS, "" },
+        { "{\"n\": 100}", "{\"n\": 102}", "n=1%", RP_REGRESSED, "n 100 became 102" },
+        { "{\"n\": 5, \"old\": 1}", "{\"n\": 5}", "", RP_REGRESSED, "old 1 became none" },
+        { "{\"n\": 5}", "{\"n\": 5, \"more\": 1}", "", RP_PASS, "" },
+        { "{\"loss\": 2.5}", "{\"loss\": 2.5001}", "", RP_PASS, "" },
+        { "{\"n\": 5, \"loss\": 2.5}", "{\"n\": 6, \"loss\": 2.6}", "", RP_TROUBLE, "n 5 became 6; loss 2.5 became 2.6" },
+        { "{\"loss\": 2.5}", "{\"loss\": null}", "", RP_TROUBLE, "loss 2.5 became none" },
+        { "{\"loss\": null}", "{\"loss\": null}", "", RP_PASS, "" },
+        { "{\"impl\": {\"x\": 3, \"y\": 1}}", "{\"impl\": {\"x\": 2, \"z\": 2}}", "", RP_REGRESSED,
+          "impl x 3 became 2; impl y 1 became none; impl z none became 2" },
+        { "{\"sum\": \"ab\"}", "{\"sum\": \"ac\"}", "", RP_REGRESSED, "sum \"ab\" became \"ac\"" },
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        json_t *a = json_pack("{s:o}", "facts", json_loads(row[i].a, 0, NULL)), *b = json_pack("{s:o}", "facts", json_loads(row[i].b, 0, NULL)),
+               *d = json_array();
+        rp_verdict v;
+        char words[200];
+        assert_int_equal(bench_facts_compare(a, b, row[i].tolerate, d, &v), RM_OK);
+        bench_facts_words(d, words, sizeof words);
+        if (v != row[i].verdict || strcmp(words, row[i].words)) fail_msg("row %zu: %s, '%s'", i, rp_verdict_name(v), words);
+        bench_facts_words(d, words, 12); /* too little room */
+        assert_true(strlen(words) < 12);
+        json_decref(a);
+        json_decref(b);
+        json_decref(d);
+    }
+    static const char *const bad[] = { "n", "n=", "n=x", "n=-1", "=1", "n=1;m=2", "n=1,m" };
+    json_t *none = json_object(), *some = json_pack("{s:{}}", "facts"), *d = json_array();
+    rp_verdict v;
+    for (size_t i = 0; i < RM_COUNT(bad); i++)
+        if (bench_facts_compare(some, some, bad[i], d, &v) != RM_E_ARG) fail_msg("--tolerate %s was taken", bad[i]);
+    assert_int_equal(bench_facts_compare(some, none, "", d, &v), RM_E_FORMAT);
+    json_decref(none);
+    json_decref(some);
+    json_decref(d);
+}
+
 /* ---- layers */
 
 static json_t *layer_document(double scale, rm_rng *g)
@@ -403,6 +455,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pairs_are_stored_and_taken_up_again, enter, leave),
         cmocka_unit_test(the_coin_is_fair_and_seeded),
         cmocka_unit_test(the_first_look_that_decides_stands),
+        cmocka_unit_test(facts_are_equal_or_declared),
         cmocka_unit_test(a_slower_layer_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

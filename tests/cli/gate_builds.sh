@@ -1,0 +1,99 @@
+# bench gate with facts (T0) and with builds: of this program as files, and of a small project of our own as revisions and folders.
+. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
+export RINGMARK_GATE_CACHE=$PWD/cache GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+gate=("$bench" gate ab --lock "$PWD/lock")
+
+# ---- facts of this program
+null='scaling --device null --px 16 --batch 2 --classes 10'
+expect 0 '^allocations +0$' "$bench" gate facts --bench "$null"
+"$bench" gate facts --bench "$null" --json facts.json > /dev/null || fail "facts"
+check facts.json 'r[0]["facts"]["collective_calls"] == 1 and r[0]["facts"]["launches"] > 200 and r[0]["facts"]["parameters"] > 2e7 and r[0]["facts"]["flops"] > 0'
+"$bench" gate facts --bench "$null --split '107,160'" --json split.json > /dev/null || fail "facts of a split"
+check split.json 'r[0]["facts"]["collective_calls"] == 2'
+python3 - <<'END'
+import json
+f = json.load(open("facts.json"))["results"][0]
+json.dump({"cases": [{"bench": f["bench"], "tolerate": "", "facts": f["facts"]}]}, open("t0.json", "w"))
+for name in ("alloc=1", "all-reduce=1"):
+    json.dump({"cases": [{"bench": f["bench"] + " --inject " + name, "facts": f["facts"]}]}, open(name + ".json", "w"))
+END
+expect 0 '^PASS scaling' "$bench" gate facts --facts t0.json
+expect 1 'T0: allocations 0 became 2' "$bench" gate facts --facts alloc=1.json
+expect 1 'T0: collective_calls 1 became 2' "$bench" gate facts --facts all-reduce=1.json
+sed -i 's/"launches": \([0-9]*\)/"launches": 7/' t0.json
+expect 1 'T0: launches 7 became [0-9]+$' "$bench" gate facts --facts t0.json
+expect 0 'as they are now' "$bench" gate facts --facts t0.json --update
+expect 0 '^PASS scaling' "$bench" gate facts --facts t0.json
+sed -i 's/"loss": [-0-9.e]*/"loss": 5/' t0.json
+expect 2 '^TROUBLE .*loss 5.* became' "$bench" gate facts --facts t0.json
+expect 2 'only what trains' "$bench" gate facts --bench comm
+expect 2 'a quote does not end' "$bench" gate facts --bench "scaling --split '1"
+expect 2 'unknown option --splat' "$bench" gate facts --bench 'scaling --splat 1'
+expect 2 'either --bench' "$bench" gate facts
+echo '{}' > empty.json
+expect 2 'has no cases' "$bench" gate facts --facts empty.json
+
+# ---- programs as they are
+cp "$bench" one; cp "$bench" two
+expect 0 '^PASS step_s T2: identical' "${gate[@]}" --base ./one --head ./two --bench "$null"
+cat > other <<END
+#!/bin/sh
+# The same program, but every step has one all-reduce more.
+for w; do shift; case \$w in scaling*) w="\$w --split 107,160" ;; esac; set -- "\$@" "\$w"; done
+exec "$bench" "\$@"
+END
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$bench" > same
+chmod +x other same
+expect 1 '^REGRESSED facts T0: collective_calls 1 became 2; all_reduces 1 became 2' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0
+expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./same --bench "$null" --tiers T0
+expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate collective_calls=1,all_reduces=100%
+expect 2 '--tolerate at' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate launches
+expect 4 '^NO_BASELINE facts T0: .*/true gives no facts' "${gate[@]}" --base "/bin/true" --head ./same --bench "$null" --tiers T0
+expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same --head "/bin/true" --bench "$null" --tiers T0
+# The steps come from the store; two pairs are enough to see that.
+"${gate[@]}" --base ./one --head ./same --bench "$null --gpus 1 --steps 12 --warmup 0" --tiers T1,T2 --budget 0.001 --json steps.json > /dev/null 2>&1
+check steps.json 'sorted(x["metric"] for x in r) == ["cpu_s", "step_s"] and all(x["verdict"] == "INCONCLUSIVE" for x in r)'
+
+# ---- revisions and folders of a project whose program says what its source says
+command -v git > /dev/null || finish
+mkdir repo && cd repo || exit 2
+git init -q . && git config user.email a@b && git config user.name a
+cat > CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.18)
+project(small LANGUAGES C)
+add_executable(bench bench.c)
+END
+cat > bench.c <<'END'
+#include <stdio.h>
+#include <string.h>
+#include "value.h"
+int main(int argc, char **argv)
+{
+    if (argc > 2 && !strcmp(argv[2], "facts")) printf("{\"results\": [{\"facts\": {\"launches\": %d}}]}\n", LAUNCHES);
+    else printf("{\"seconds\": %g}\n", SECONDS);
+    return 0;
+}
+END
+printf '#define SECONDS 1.0\n#define LAUNCHES 5\n' > value.h
+git add -A && git commit -qm one && git tag one
+printf '#define SECONDS 1.1\n#define LAUNCHES 6\n' > value.h
+git commit -qam two && git tag two
+echo words > README && git add -A && git commit -qm three
+ab=("${gate[@]}" --bench 'train' --metric '$.seconds')
+expect 1 '^REGRESSED facts T0: launches 5 became 6' "${ab[@]}" --base one --head two
+expect 1 '^REGRESSED seconds T2 delta=\+10%' "${ab[@]}" --base one --head two --tiers T2
+expect 0 'was built before' "${ab[@]}" --base two --head one --tiers T2
+[[ -z $(git worktree list | sed 1d) ]] || fail "a worktree stays"
+expect 0 '^PASS seconds T2: identical' "${ab[@]}" --base two --head HEAD # words alone
+expect 0 '^PASS seconds T2 delta=\+0%' "${ab[@]}" --base two --head HEAD --even-if-identical
+# A folder is built as it is, and its index stays as it is.
+printf '#define SECONDS 1.2\n#define LAUNCHES 6\n' > value.h
+echo new > untracked
+expect 1 '^REGRESSED seconds T2 delta=\+9.09%' "${ab[@]}" --base two --head .
+[[ $(git status --porcelain) == " M value.h"$'\n'"?? untracked" ]] || fail "the folder's index changed: $(git status --porcelain)"
+expect 2 'is no program, no folder, and no revision' "${ab[@]}" --base nowhere --head two
+echo 'this is no C' >> bench.c
+expect 2 'the build failed' "${ab[@]}" --base two --head .
+cd .. && mkdir plain && cd plain || exit 2
+GIT_CEILING_DIRECTORIES=$(dirname "$PWD") expect 2 'no git repository here' "${ab[@]}" --base one --head two
+finish
