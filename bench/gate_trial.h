@@ -15,7 +15,7 @@ typedef struct bench_trial {
 rm_status bench_trial_keep(bench_trial *t, const char *key, const char *origin, const json_t *row) RM_CHECKED;
 
 /* Verdicts of bench gate ab on real runs of --replicate, until the store has `want` of them from this machine: of equal sides, or with side B
- * slower by `slow` (above 0). Each is stored as it comes. RM_E_PARTIAL: --budget ended before. */
+ * slower by `slow` (above 0); or on --a and --b. Each is stored as it comes. RM_E_PARTIAL: --budget ended before. */
 rm_status bench_trial_real(bench_trial *t, int32_t want, double slow) RM_CHECKED;
 /* One run of the replicate, as JSON on stdout. */
 rm_status bench_gate_replicate(const bench_options *o) RM_CHECKED;

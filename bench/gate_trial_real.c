@@ -23,6 +23,7 @@ typedef struct real {
     bench_trial *t;
     const char *kind, *machine; /* "aa" or "power"; the hard fingerprint */
     double slow, effect;
+    char *replicate; /* both commands; "" for our own */
     char dir[64], program[4096];
     int64_t n, regressed, improved, inconclusive, pairs;
     double seconds;
@@ -46,7 +47,9 @@ static int count_result(void *ctx, const rm_result_row *result)
 {
     real *r = ctx;
     const json_t *row = result->row;
-    if (!strcmp(bench_row_text(row, "kind"), r->kind) && bench_row_real(row, "slow") == r->slow && bench_row_real(row, "effect") == r->effect) count(r, row);
+    if (!strcmp(bench_row_text(row, "kind"), r->kind) && bench_row_real(row, "slow") == r->slow && bench_row_real(row, "effect") == r->effect &&
+        !strcmp(bench_row_text(row, "replicate"), r->replicate))
+        count(r, row);
     return 0;
 }
 
@@ -67,45 +70,36 @@ static void add_words(rm_strbuf *s, const char *const *word)
     }
 }
 
-/* The command of one side, and that of the gate over both. */
+/* The commands of both sides: --a and --b, where one is given for both that are equal; else our own replicate. */
+static void add_sides(rm_strbuf *all, const real *r)
+{
+    const bench_options *o = r->t->o;
+    rm_strbuf a = { 0 }, b = { 0 };
+    char slow[40];
+    snprintf(slow, sizeof slow, "%.17g", r->slow);
+    add_words(&a, (const char *const[]) { r->program, "gate", "selftest", "--replicate", NULL });
+    add_words(&b, (const char *const[]) { r->program, "gate", "selftest", "--replicate", r->slow > 0 ? "--slow" : NULL, slow, NULL });
+    all->failed |= a.failed || b.failed;
+    if (!all->failed)
+        add_words(all, (const char *const[]) { "--a", o->a[0] ? o->a : a.text, "--b", r->slow > 0 && o->b[0] ? o->b : o->a[0] ? o->a : b.text, NULL });
+    for (int32_t i = 0; i < o->metric.n; i++) add_words(all, (const char *const[]) { "--metric", o->metric.item[i], NULL });
+    if (!o->metric.n) add_words(all, (const char *const[]) { "--metric", "$.step_s", NULL });
+    rm_str_free(&a);
+    rm_str_free(&b);
+}
+
 static char *command_of(const real *r, uint64_t seed)
 {
-    rm_strbuf a = { 0 }, b = { 0 }, all = { 0 };
-    char slow[40], effect[40], number[32], store[96];
-    snprintf(slow, sizeof slow, "%.17g", r->slow);
+    rm_strbuf all = { 0 };
+    char effect[40], number[32], store[96];
     snprintf(effect, sizeof effect, "%.17g", r->effect);
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
     snprintf(store, sizeof store, "%s/gate.db", r->dir);
-    add_words(&a, (const char *const[]) { r->program, "gate", "selftest", "--replicate", NULL });
-    add_words(&b, (const char *const[]) { r->program, "gate", "selftest", "--replicate", r->slow > 0 ? "--slow" : NULL, slow, NULL });
-    add_words(&all, (const char *const[]) { r->program,
-                                            "gate",
-                                            "ab",
-                                            "--a",
-                                            a.text ? a.text : "",
-                                            "--b",
-                                            b.text ? b.text : "",
-                                            "--metric",
-                                            "$.step_s",
-                                            "--effect",
-                                            effect,
-                                            "--seed",
-                                            number,
-                                            "--tiers",
-                                            "T2",
-                                            "--even-if-identical",
-                                            "--fresh",
-                                            "--store",
-                                            store,
-                                            "--json",
-                                            "-",
-                                            "-q",
-                                            NULL });
+    add_words(&all, (const char *const[]) { r->program, "gate", "ab", "--effect", effect, "--seed", number, "--tiers", "T2", "--even-if-identical", "--fresh",
+                                            "--store", store, "--json", "-", "-q", NULL });
+    add_sides(&all, r);
     if (r->t->o->lock[0]) add_words(&all, (const char *const[]) { "--lock", r->t->o->lock, NULL });
     if (r->t->o->expensive) add_words(&all, (const char *const[]) { "--expensive", NULL });
-    all.failed |= a.failed || b.failed;
-    rm_str_free(&a);
-    rm_str_free(&b);
     return rm_str_take(&all);
 }
 
@@ -155,6 +149,7 @@ static rm_status next(real *r)
     json_object_set_new(row, "kind", json_string(r->kind));
     json_object_set_new(row, "slow", json_real(r->slow));
     json_object_set_new(row, "effect", json_real(r->effect));
+    json_object_set_new(row, "replicate", json_string(r->replicate));
     json_object_set_new(row, "number", json_integer(r->n + 1));
     if (!(bench_row_real(row, "seconds") > 0)) json_object_set_new(row, "seconds", json_real(rm_s(rm_now_ns() - begin)));
     snprintf(key, sizeof key, "%s %06lld", r->kind, (long long)r->n + 1);
@@ -166,10 +161,10 @@ static rm_status next(real *r)
 
 static json_t *rate_json(const real *r, bool holds, double rate, double low, double high, double limit, const char *text)
 {
-    return json_pack("{s:s, s:s, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:s}", "kind", "rate", "of", r->kind, "slow", r->slow,
-                     "effect", r->effect, "verdicts", (json_int_t)r->n, "regressed", (json_int_t)r->regressed, "improved", (json_int_t)r->improved,
-                     "inconclusive", (json_int_t)r->inconclusive, "rate", rate, "low", low, "high", high, "limit", limit, "holds", holds, "pairs_mean",
-                     (double)r->pairs / (double)r->n, "seconds_mean", r->seconds / (double)r->n, "text", text);
+    return json_pack("{s:s, s:s, s:s, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:f, s:f, s:s}", "kind", "rate", "of", r->kind, "replicate",
+                     r->replicate, "slow", r->slow, "effect", r->effect, "verdicts", (json_int_t)r->n, "regressed", (json_int_t)r->regressed, "improved",
+                     (json_int_t)r->improved, "inconclusive", (json_int_t)r->inconclusive, "rate", rate, "low", low, "high", high, "limit", limit, "holds",
+                     holds, "pairs_mean", (double)r->pairs / (double)r->n, "seconds_mean", r->seconds / (double)r->n, "text", text);
 }
 
 /* A promise is broken when the interval says so beyond doubt. */
@@ -234,20 +229,41 @@ static void remove_place(const real *r)
     rmdir(r->dir);
 }
 
+/* What tells these verdicts from those on other commands. */
+static rm_status name_replicate(real *r)
+{
+    const bench_options *o = r->t->o;
+    rm_strbuf s = { 0 };
+    if (r->slow > 0 && !o->a[0] != !o->b[0]) return rm_fail(RM_E_ARG, "--power on commands of your own wants --a CMD and --b CMD, which is slower by --slow");
+    if (!o->a[0] && o->b[0]) return rm_fail(RM_E_ARG, "--aa on a command of your own wants it as --a CMD");
+    if (o->a[0] && o->metric.n != 1) return rm_fail(RM_E_ARG, "--metric is missing, or there are several: which number of %s is compared?", o->a);
+    if (o->a[0]) rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
+    r->replicate = rm_str_take(&s);
+    return r->replicate ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command");
+}
+
+static rm_status try_for_real(real *r, int32_t want)
+{
+    RM_TRY(bench_share_parse(r->t->o->effect, "--effect", &r->effect));
+    RM_TRY(name_replicate(r));
+    RM_TRY(rm_store_each_run(r->t->run.store, "gate", count_run, r));
+    RM_TRY(r->status);
+    RM_TRY(make_place(r));
+    rm_status st = go_on(r, want);
+    remove_place(r);
+    if (st == RM_OK || st == RM_E_INTERRUPTED) {
+        const rm_status concluded = conclude(r);
+        if (st == RM_OK) st = concluded;
+    }
+    if (st == RM_OK && r->n < want)
+        st = rm_fail(RM_E_PARTIAL, "%lld of %d verdicts within the budget of %g s; the same command goes on", (long long)r->n, want, r->t->o->budget_s);
+    return st;
+}
+
 rm_status bench_trial_real(bench_trial *t, int32_t want, double slow)
 {
     real r = { .t = t, .kind = slow > 0 ? "power" : "aa", .slow = slow, .machine = bench_row_text(t->run.environment, "hard_sha") };
-    RM_TRY(bench_share_parse(t->o->effect, "--effect", &r.effect));
-    RM_TRY(rm_store_each_run(t->run.store, "gate", count_run, &r));
-    RM_TRY(r.status);
-    RM_TRY(make_place(&r));
-    rm_status st = go_on(&r, want);
-    remove_place(&r);
-    if (st == RM_OK || st == RM_E_INTERRUPTED) {
-        const rm_status concluded = conclude(&r);
-        if (st == RM_OK) st = concluded;
-    }
-    if (st == RM_OK && r.n < want)
-        st = rm_fail(RM_E_PARTIAL, "%lld of %d verdicts within the budget of %g s; the same command goes on", (long long)r.n, want, t->o->budget_s);
+    const rm_status st = try_for_real(&r, want);
+    free(r.replicate);
     return st;
 }

@@ -11,6 +11,7 @@
 
 const rp_history_metric rp_history_usual[] = {
     { "step_s", "$.step_s.median", 0.02, false },
+    { "step_s", "$.step_s", 0.02, false },
     { "time_s", "$.time_s.median", 0.02, false },
     { "images_per_s", "$.images_per_s", 0.02, true },
 };

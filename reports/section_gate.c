@@ -300,7 +300,7 @@ static rm_status histories(rp_context *c, const rows *h)
 
 /* ---- can it be trusted? ------------------------------------------------------------------------------------------ */
 
-/* The newest rate of each kind and slow-down. */
+/* The newest rate of each kind, command and slow-down. */
 static rows rates(const rp_data *d)
 {
     rows out = { .n = 0 };
@@ -308,7 +308,8 @@ static rows rates(const rp_data *d)
         const rp_result *r = &d->result[i];
         bool seen = !is_kind(r, "rate");
         for (size_t k = 0; k < out.n && !seen; k++)
-            seen = is_text(out.r[k], "of", text_of(r, "of", "")) && rp_real(out.r[k]->row, "slow") == rp_real(r->row, "slow");
+            seen = is_text(out.r[k], "of", text_of(r, "of", "")) && is_text(out.r[k], "replicate", text_of(r, "replicate", "")) &&
+                   rp_real(out.r[k]->row, "slow") == rp_real(r->row, "slow");
         if (!seen) out.r[out.n++] = r;
     }
     return out;

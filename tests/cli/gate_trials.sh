@@ -26,6 +26,13 @@ expect 0 '^ok +power +1 verdicts' "$bench" gate selftest --power 1 --slow 50% --
 check power.json 'r[0]["kind"] == "power" and r[0]["pairs"] >= 10 and r[0]["verdict"] in ("REGRESSED", "INCONCLUSIVE") and r[-1]["kind"] == "rate" and r[-1]["verdicts"] == 1 and r[-1]["low"] <= r[-1]["rate"] <= r[-1]["high"]'
 expect 0 'the store has 1 such' "$bench" gate selftest --power 1 --slow 50% --lock none --json again.json
 check again.json 'len(r) == 1 and r[0]["verdicts"] == 1'
+made() { echo "echo '{\"s\": $1}'"; } # a command of one's own, without noise
+expect 0 'ok +aa +12 verdicts on equal runs: 0 regressed, 0 improved' "$bench" gate selftest --aa 12 --a "$(made 1)" --metric '$.s' --lock none
+expect 0 'ok +aa +13 verdicts' "$bench" gate selftest --aa 13 --a "$(made 1)" --metric '$.s' --lock none --json own.json
+check own.json 'len(r) == 2 and r[0]["number"] == 13 and r[0]["verdict"] == "PASS" and r[1]["replicate"].startswith("echo")'
+expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none # faster is the wrong sign
+expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none
+expect 2 'wants --a CMD and --b CMD' "$bench" gate selftest --power 3 --b "$(made 1)" --metric '$.s'
 [[ -z $(ls tmp) ]] || fail "left behind: $(ls tmp)"
 
 # ---- history: a repository, and a store as if its commits had been measured

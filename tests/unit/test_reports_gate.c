@@ -200,9 +200,9 @@ static void other_configurations_are_other_series(void **state)
     char path[512];
     rm_store *s = create("series.db", path);
     for (int i = 0; i < 20; i++) {
-        const int64_t run =
-            begin_at(s, "layers", i % 2 ? "bench layers --px 64" : "bench layers --px 32", i % 2 ? "{\"px\": 64}" : "{\"px\": 32}", "1234567890");
-        put(s, run, "layers", i < 10 ? "measured" : "projected", true, json_pack("{s:{s:f}}", "step_s", "median", i % 2 ? 0.2 : 0.1), 0, 0);
+        const int64_t run = begin_at(s, "layers", i % 2 ? "bench layers --px 64" : "bench layers --px 32", i % 2 ? "{\"px\": 64}" : "{\"px\": 32}",
+                                     "1234567890"); /* a row of bench layers */
+        put(s, run, "layers", i < 10 ? "measured" : "projected", true, json_pack("{s:f}", "step_s", i % 2 ? 0.2 : 0.1), 0, 0);
     }
     rm_store_close(s);
     json_t *rows = histories_of(path, false);
