@@ -281,8 +281,9 @@ static rm_status cuda_mark_set(rm_device *dev, rm_queue *q, rm_mark *m)
     m->set = true;
     m->recording = d->recording;
     if (!d->recording) return rm_cuda_check(cudaEventRecord(m->time, s), "record an event");
-    RM_TRY(rm_cuda_check(cudaEventRecord(m->order, s), "record an event"));
-    return rm_cuda_check(cudaEventRecordWithFlags(m->time, s, cudaEventRecordExternal), "record an event");
+    /* In this order: the external event is a node of its own, and who waits for `order` must come after it, or a queue would not be joined. */
+    RM_TRY(rm_cuda_check(cudaEventRecordWithFlags(m->time, s, cudaEventRecordExternal), "record an event"));
+    return rm_cuda_check(cudaEventRecord(m->order, s), "record an event");
 }
 
 static rm_status cuda_mark_wait(rm_device *dev, rm_queue *q, const rm_mark *m)
