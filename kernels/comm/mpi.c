@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "kernels/comm/comm.h"
 #include "kernels/comm/mpi_bf16.h"
+#include "kernels/comm/mpi_outer.h"
 #include "kernels/comm/mpi_peers.h"
 #include "kernels/comm/mpi_process.h"
 #include "kernels/comm/mpi_settings.h"
@@ -34,12 +35,13 @@ enum {
     NAP_BESIDE_NS = 500000, /* between tests while the rank computes */
     NAP_NS = 100000, /* between tests while it waits */
     SLACK_NS = 10000,
+    TAG_JOB = 1, TAG_OUTER, /* of messages between two ranks: who is in which job, in this communicator and in one around it */
 };
 
 typedef struct mpi_comm mpi_comm;
 
-/* Work for the thread. `done` is set last; whoever made the job may read the rest after that. */
-typedef struct job { rm_status (*run)(mpi_comm *m, struct job *j); rm_status status; atomic_bool done; } job;
+/* Work for the thread. alone: the ranks do not do it together. `done` is set last; whoever made the job may read the rest after that. */
+typedef struct job { rm_status (*run)(mpi_comm *m, struct job *j); bool alone; rm_status status; atomic_bool done; } job;
 
 typedef struct mpi_request {
     rm_request base;
@@ -76,7 +78,7 @@ struct mpi_comm {
     bool failed;
     char why[768];              /* of the last failure; read by the producer after `done` */
     part part[DEPTH];
-    mpi_peers peers;
+    mpi_peers peers, outer;
     /* the producer's own */
     mpi_request *free;
 };
@@ -193,12 +195,10 @@ static rm_status host_address(const rm_span *s, void **out)
 }
 
 /* ---- the thread */
-static rm_status run_check(mpi_comm *m, job *j);
-
 static rm_status run_job(mpi_comm *m, job *j)
 {
     if (m->failed) return RM_E_PEER; /* `why` says it already */
-    mpi_peers_job(&m->peers, j->run != run_check); /* which is the only one that the ranks do not do together */
+    mpi_peers_job(&m->peers, !j->alone);
     const rm_status st = j->run(m, j);
     if (st != RM_OK) snprintf(m->why, sizeof m->why, "%s", rm_last_error());
     return st;
@@ -286,6 +286,7 @@ static void mpi_close(rm_comm *c)
     if (m->bf16_sum != MPI_OP_NULL) MPI_Op_free(&m->bf16_sum);
     for (int i = 0; i < DEPTH; i++) free(m->part[i].wire);
     mpi_peers_free(&m->peers);
+    mpi_peers_free(&m->outer);
     free(m->hosts);
     free(m);
 }
@@ -320,7 +321,8 @@ static rm_status join(mpi_comm *m)
     RM_TRY(wait_one(m, MPI_Comm_idup(MPI_COMM_WORLD, &m->comm, &r), &r, &w));
     MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
     RM_TRY(wait_one(m, MPI_Iallgather(m->host, sizeof m->host, MPI_BYTE, m->hosts, sizeof m->host, MPI_BYTE, m->comm, &r), &r, &w));
-    RM_TRY(mpi_peers_new(m->comm, m->base.rank, m->base.size, m->hosts, &m->peers));
+    RM_TRY(mpi_peers_new(m->comm, TAG_JOB, m->base.rank, m->base.size, m->hosts, &m->peers));
+    RM_TRY(mpi_peers_new(m->comm, TAG_OUTER, m->base.rank, m->base.size, m->hosts, &m->outer));
     if (MPI_Op_create(add_bf16, 1, &m->bf16_sum) != MPI_SUCCESS) return rm_fail(RM_E_NOMEM, "MPI could not make an operation");
     m->running = true;
     if (pthread_create(&m->thread, NULL, carry, m) == 0) return RM_OK;
@@ -437,6 +439,17 @@ static rm_status run_check(mpi_comm *m, job *j)
     const int e = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &flag, MPI_STATUS_IGNORE);
     return e == MPI_SUCCESS ? RM_OK : mpi_failed(m, e, &w);
 }
+
+/* What was sent makes progress meanwhile, as in a check. */
+static rm_status run_outer(mpi_comm *m, job *j)
+{
+    const host_call *h = (host_call *)j;
+    RM_TRY(run_check(m, j));
+    mpi_peers_job_is(&m->outer, h->number);
+    mpi_peers_announce(&m->outer);
+    if (h->inout) mpi_peers_missing(&m->outer, h->inout, h->count);
+    return RM_OK;
+}
 /* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
 
 static rm_status host_job(rm_comm *c, host_call h)
@@ -446,7 +459,7 @@ static rm_status host_job(rm_comm *c, host_call h)
 }
 
 static rm_status mpi_barrier(rm_comm *c) { return host_job(c, (host_call){ .job.run = run_barrier }); }
-static rm_status mpi_check(rm_comm *c) { return host_job(c, (host_call){ .job.run = run_check }); }
+static rm_status mpi_check(rm_comm *c) { return host_job(c, (host_call){ .job = { .run = run_check, .alone = true } }); }
 
 static rm_status mpi_host_broadcast(rm_comm *c, void *inout, size_t bytes, int root)
 {
@@ -461,6 +474,14 @@ static rm_status mpi_host_reduce(rm_comm *c, void *inout, uint64_t count, rm_dty
 static rm_status mpi_host_gather(rm_comm *c, const void *mine, size_t bytes, void *all)
 {
     return host_job(c, (host_call){ .job.run = run_gather, .mine = mine, .all = all, .count = bytes });
+}
+
+rm_status mpi_outer_announce(rm_comm *inner, uint64_t number) { return mpi_outer_missing(inner, number, NULL, 0); }
+
+rm_status mpi_outer_missing(rm_comm *inner, uint64_t number, char *text, size_t size)
+{
+    host_call h = { .job = { .run = run_outer, .alone = true }, .inout = text, .count = size, .number = number };
+    return perform(mpi_of(inner), &h.job);
 }
 
 /* ---- device collectives */

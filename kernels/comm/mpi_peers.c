@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { TAG_HERE = 1, NAMED_MOST = 4, LISTEN_NS = 300000000, NAP_NS = 100000 };
+enum { NAMED_MOST = 4, LISTEN_NS = 300000000, NAP_NS = 100000 };
 
 /* `mine` is being sent and `said` received; `number`: the last job the peer has said it is in. */
 struct mpi_peer {
@@ -12,9 +12,9 @@ struct mpi_peer {
     uint64_t mine, said, number;
 };
 
-rm_status mpi_peers_new(MPI_Comm comm, int rank, int size, const rm_comm_host_name *host, mpi_peers *out)
+rm_status mpi_peers_new(MPI_Comm comm, int tag, int rank, int size, const rm_comm_host_name *host, mpi_peers *out)
 {
-    mpi_peers p = { .comm = comm, .rank = rank, .size = size, .host = host, .peer = calloc((size_t)size, sizeof *p.peer) };
+    mpi_peers p = { .comm = comm, .tag = tag, .rank = rank, .size = size, .host = host, .peer = calloc((size_t)size, sizeof *p.peer) };
     if (!p.peer) return rm_fail(RM_E_NOMEM, "out of memory opening a communicator");
     for (int r = 0; r < size; r++) p.peer[r].sent = p.peer[r].heard = MPI_REQUEST_NULL;
     *out = p;
@@ -35,6 +35,12 @@ void mpi_peers_job(mpi_peers *p, bool together)
     p->announced = false;
 }
 
+void mpi_peers_job_is(mpi_peers *p, uint64_t number)
+{
+    p->announced &= p->job == number;
+    p->job = number;
+}
+
 void mpi_peers_announce(mpi_peers *p)
 {
     if (p->announced || !p->peer) return;
@@ -45,8 +51,8 @@ void mpi_peers_announce(mpi_peers *p)
         if (r == p->rank) continue;
         if (q->sent != MPI_REQUEST_NULL) MPI_Test(&q->sent, &done, MPI_STATUS_IGNORE);
         q->mine = done ? p->job : q->mine;
-        if (done) MPI_Isend(&q->mine, 1, MPI_UINT64_T, r, TAG_HERE, p->comm, &q->sent);
-        if (q->heard == MPI_REQUEST_NULL) MPI_Irecv(&q->said, 1, MPI_UINT64_T, r, TAG_HERE, p->comm, &q->heard);
+        if (done) MPI_Isend(&q->mine, 1, MPI_UINT64_T, r, p->tag, p->comm, &q->sent);
+        if (q->heard == MPI_REQUEST_NULL) MPI_Irecv(&q->said, 1, MPI_UINT64_T, r, p->tag, p->comm, &q->heard);
     }
 }
 
@@ -56,7 +62,7 @@ static bool is_here(mpi_peers *p, int r)
     mpi_peer *q = &p->peer[r];
     int done = 1;
     while (r != p->rank && q->number < p->job) {
-        if (q->heard == MPI_REQUEST_NULL && MPI_Irecv(&q->said, 1, MPI_UINT64_T, r, TAG_HERE, p->comm, &q->heard) != MPI_SUCCESS) return false;
+        if (q->heard == MPI_REQUEST_NULL && MPI_Irecv(&q->said, 1, MPI_UINT64_T, r, p->tag, p->comm, &q->heard) != MPI_SUCCESS) return false;
         if (MPI_Test(&q->heard, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done) return false;
         q->number = q->said;
     }
