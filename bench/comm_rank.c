@@ -248,7 +248,7 @@ static rm_status allocate(sweep *s)
 static rm_status set_up(sweep *s)
 {
     const bench_options *o = s->o;
-    const rm_device_config dc = { .threads = o->threads };
+    const rm_device_config dc = { .ordinal = rm_world_from_env().local_rank, .threads = o->threads };
     s->wire = strcmp(o->allreduce_dtype, "bf16") == 0 ? RM_BF16 : RM_F32;
     const rm_comm_config cc = { .timeout_s = o->comm_timeout_s, .wire = s->wire };
     RM_TRY(bench_comm_sizes(o->sizes, s->bytes, &s->n_sizes));
