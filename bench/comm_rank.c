@@ -49,7 +49,7 @@ static rm_status all_reduce(sweep *s, uint64_t count)
     const rm_span span = { { s->buf, 0 }, count, RM_F32 };
     rm_request *r;
     RM_TRY(rm_comm_reduce_start(s->comm, &span, 1, NULL, &r));
-    return rm_comm_reduce_wait(s->comm, r, NULL);
+    return rm_comm_reduce_finish(s->comm, r, NULL);
 }
 
 static rm_status broadcast(sweep *s, uint64_t count) { return rm_comm_broadcast(s->comm, (rm_span) { { s->buf, 0 }, count, RM_F32 }, 0); }
