@@ -10,13 +10,12 @@
  * after that only rm_comm_abort(), rm_comm_close() and rm_comm_leave() may be called. Nothing ever hangs longer than the time-out.
  * Threads: one thread at a time per communicator, rm_comm_abort() from any.
  *
- * nccl fits as follows. open: ncclGetUniqueId on rank 0, broadcast over MPI, ncclCommInitRankConfig(blocking = 0) polled with
- * ncclCommGetAsyncError; one stream of its own. reduce_start: cudaStreamWaitEvent(stream, after); cudaEventRecord(begin);
- * ncclGroupStart; ncclAllReduce(ncclSum) per span, in place; ncclGroupEnd; cudaEventRecord(end); wire bf16 puts a cast kernel
- * before and after. reduce_wait: cudaStreamWaitEvent(order_before, end); the host does not wait, so reduce_time reads the two events
- * once the step has been synchronised. delay_next: a kernel that spins on %globaltimer before `end`. cpu_ns: NULL, there is no thread.
- * check: ncclCommGetAsyncError. abort: ncclCommAbort. Watchdog: a host thread that compares the age of the oldest `end` that is not
- * done with timeout_s, then check and abort. */
+ * nccl: one rank for each GPU, on a queue of its own. reduce_start enqueues: wait for `after`, mark, cast to the wire's type, ncclAllReduce of all spans in
+ * one group, cast back, mark. reduce_wait orders the queue behind the second mark; the host does not wait, so that reduce_time is for after the
+ * step's synchronisation, and all of it may be part of a recording. Everything between hosts goes through an mpi communicator inside. A thread
+ * watches what is under way; when that outlives the time-out, or NCCL tells of an error, it aborts: NCCL's kernels end, rm_device_sync() comes
+ * back, and the next call here says RM_E_PEER. Sums are garbage from then on, so ask (check, reduce_time) before they are used. Recordings with all-reduces in
+ * them are to be freed before the communicator is closed: NCCL waits for that, and is left behind after five seconds. */
 #ifndef RM_COMM_H
 #define RM_COMM_H
 #include "kernels/device.h"
