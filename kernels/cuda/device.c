@@ -295,7 +295,13 @@ static rm_status cuda_mark_wait(rm_device *dev, rm_queue *q, const rm_mark *m)
     return rm_cuda_check(cudaStreamWaitEvent(rm_cuda_stream(dev, q), inside ? m->order : m->time, flags), "wait for an event");
 }
 
-static bool cuda_mark_done(const rm_mark *m) { return m->set && cudaEventQuery(m->time) == cudaSuccess; }
+static bool cuda_mark_done(const rm_mark *m)
+{
+    if (!m->set) return false;
+    const bool done = cudaEventQuery(m->time) == cudaSuccess;
+    if (!done) (void)cudaGetLastError(); /* "not ready" counts as an error, and the next launch would find it */
+    return done;
+}
 
 static rm_status cuda_mark_ns(const rm_mark *m, uint64_t *out_ns)
 {
