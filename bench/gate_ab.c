@@ -8,6 +8,7 @@
 #include "bench/gate_files.h"
 #include "bench/gate_lock.h"
 #include "bench/gate_out.h"
+#include "bench/gate_pins.h"
 #include "bench/gate_side.h"
 #include "bench/gate_verdict.h"
 #include "bench/rows.h"
@@ -20,6 +21,8 @@
 
 typedef struct gate {
     const bench_options *o;
+    bench_options sided; /* o, with side A from a pin where it is one */
+    json_t *pin;
     bench_metric metric[BENCH_METRICS_MOST];
     int metrics, timed; /* timed: those that pairs decide */
     bool t0;
@@ -84,11 +87,15 @@ static rm_status add_metrics(gate *g)
 static rm_status open_gate(gate *g)
 {
     RM_TRY(check_tiers(g->o));
+    RM_TRY(bench_pins_check(g->o));
     RM_TRY(add_metrics(g));
     g->t0 = has_tier(g->o, "T0") && g->o->gate_bench[0];
     RM_TRY(bench_masks_open(g->o->discard, &g->pairs.masks));
+    RM_TRY(rm_store_open(g->o->store, false, &g->store));
+    g->sided = *g->o;
+    if (g->o->against[0]) RM_TRY(bench_pins_find(g->store, g->o->against, &g->sided, &g->pin));
     RM_TRY(bench_gate_lock(g->o->lock, g->o->lock_timeout_s, &g->lock));
-    return bench_sides_open(g->o, &g->sides);
+    return bench_sides_open(&g->sided, &g->sides);
 }
 
 /* ---- the run of the store */
@@ -135,7 +142,6 @@ static rm_status begin_run(gate *g)
     g->environment = rm_runinfo_json(NULL, 0);
     if (!g->config || !g->environment) return rm_fail(RM_E_NOMEM, "out of memory for the run");
     json_object_set_new(g->config, "sides", bench_sides_json(&g->sides));
-    RM_TRY(rm_store_open(g->o->store, false, &g->store));
     if (!g->o->fresh) RM_TRY(rm_store_run_resume(g->store, "gate", g->config, g->environment, &p->run));
     const bool resumed = p->run != 0;
     json_t *line = bench_reproduce(&bench_cmd_gate, g->o);
@@ -323,12 +329,38 @@ static rm_status store_rows(gate *g)
     return RM_OK;
 }
 
+static rm_status no_baseline(gate *g)
+{
+    char why[1024];
+    snprintf(why, sizeof why, "%s", rm_last_error());
+    snprintf(g->sides.at[0].label, sizeof g->sides.at[0].label, "%.100s", g->o->against);
+    snprintf(g->sides.at[1].label, sizeof g->sides.at[1].label, "%.100s", g->o->b[0] ? g->o->b : g->o->head);
+    g->pairs.seed = g->o->seed_given ? (uint64_t)g->o->seed : drawn_seed();
+    RM_TRY(set_reproduce(g));
+    RM_TRY(same_row_for_all(g, RP_NO_BASELINE, why));
+    RM_TRY(bench_gate_print(g->o, NULL, g->rows));
+    return bench_gate_status(g->rows);
+}
+
+static rm_status settle(gate *g)
+{
+    if (g->o->accept[0]) RM_TRY(bench_accepted_keep(g->o, g->store, g->pairs.run, g->rows));
+    RM_TRY(bench_accepted_apply(g->o, g->store, NULL, g->rows));
+    RM_TRY(store_rows(g));
+    if (!g->o->pin[0]) return RM_OK;
+    if (rp_verdict_status(rp_verdict_of_all(g->rows)) == RM_OK) return bench_pins_keep(g->store, g->pairs.run, g->o->pin, &g->sides.at[1]);
+    rm_warn("--pin %s: the verdict is worse than PASS, and the baseline stays as it was", g->o->pin);
+    return RM_OK;
+}
+
 static rm_status compare(gate *g)
 {
-    RM_TRY(open_gate(g));
+    const rm_status opened = open_gate(g);
+    if (opened == RM_E_NO_BASELINE) return no_baseline(g);
+    RM_TRY(opened);
     RM_TRY(begin_run(g));
     RM_TRY(judge(g));
-    RM_TRY(store_rows(g));
+    RM_TRY(settle(g));
     RM_TRY(rm_store_run_end(g->store, g->pairs.run, rm_exit_code(rp_verdict_status(rp_verdict_of_all(g->rows)), 0)));
     RM_TRY(bench_gate_print(g->o, g->environment, g->rows));
     return bench_gate_status(g->rows);
@@ -345,6 +377,7 @@ rm_status bench_gate_ab(const bench_options *o)
     bench_sides_close(&g.sides);
     rm_store_close(g.store);
     free(g.reproduce);
+    json_decref(g.pin);
     json_decref(g.pairs.pairs);
     json_decref(g.rows);
     json_decref(g.config);

@@ -115,7 +115,9 @@ static json_t *equal_or_not(const bench_verdict_frame *f, const bench_metric *m,
     shorten(va, a, sizeof a);
     shorten(vb, b, sizeof b);
     snprintf(reason, sizeof reason, "%s became %s", a, b);
-    return bench_verdict_row(f, m->name, "T0", RP_REGRESSED, reason);
+    json_t *row = bench_verdict_row(f, m->name, "T0", RP_REGRESSED, reason);
+    if (row) json_object_set_new(row, "differences", json_pack("[{s:s, s:O, s:O}]", "fact", m->name, "base", va, "head", vb));
+    return row;
 }
 
 json_t *bench_verdict_of_exact(const bench_verdict_frame *f, const bench_pairs *p, int m)

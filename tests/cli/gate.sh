@@ -80,6 +80,34 @@ expect 4 '^NO_BASELINE seconds .*3 and 6 runs cannot tell' "$bench" gate ab few.
 echo '{' > broken.json
 expect 2 'broken.json: no JSON at byte' "$bench" gate ab broken.json after.json --metric '$.seconds'
 
+# ---- pins
+pin=("${gate[@]}" --metric '$.seconds')
+expect 4 '^NO_BASELINE seconds T2: no baseline is pinned as good' "${pin[@]}" --against good --b './made 1 0'
+expect 0 'is the baseline good from now on' "${pin[@]}" --a './made 1 0' --b './made 1.01 0' --pin good
+expect 1 'the baseline stays as it was' "${pin[@]}" --a './made 1 0' --b './made 1.2 0' --pin good
+expect 1 '^REGRESSED seconds T2 delta=\+8.91%' "${pin[@]}" --against good --b './made 1.1 0'
+expect 0 '^PASS seconds' "${pin[@]}" --against good --b './made 1.01 0'
+expect 4 '^NO_BASELINE .*is a command' "${pin[@]}" --against good --head "$bench" --bench train
+expect 2 'is side A' "${pin[@]}" --against good --a true --b true
+expect 2 'wants side B' "${pin[@]}" --against good
+
+# ---- accepted regressions: shown, up to their bound and day
+worse=("${gate[@]}" --a './made 1 0' --b './value' --metric '$.seconds' --metric 'l=$.launches:exact')
+value() { printf '#!/bin/sh\nexec ./made %s 0\n' "$1" > value; chmod +x value; }
+value 1.1
+expect 1 '^REGRESSED l T0' "${worse[@]}"
+expect 2 'come together' "${worse[@]}" --accept 'a new feature'
+expect 2 'is a day such as' "${worse[@]}" --accept 'a new feature' --until 2999-02-30
+expect 2 'is over' "${worse[@]}" --accept 'a new feature' --until 1999-01-01
+expect 0 '^PASS seconds .*a regression, accepted until 2999-12-31: a new feature' "${worse[@]}" --accept 'a new feature' --until 2999-12-31
+expect 0 '^PASS l T0: a regression, accepted until 2999-12-31: a new feature; 370 became 371' "${worse[@]}"
+value 1.3
+expect 1 '^REGRESSED seconds .*worse than, or other than, what was accepted \(a new feature\)' "${worse[@]}"
+expect 1 '^REGRESSED s2 T2 [^:]*$' "${worse[@]}" --metric 's2=$.seconds' # another metric
+value 1.05
+expect 0 '^PASS seconds .*accepted until' "${worse[@]}" --json acc.json
+check acc.json 'r[0]["verdict"] == "PASS" and r[0]["accepted"] == {"reason": "a new feature", "until": "2999-12-31"} and r[0]["delta"] > 0.04'
+
 # ---- alone
 exec 9> lock; flock 9
 expect 2 'has had .*lock for 0 s' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --lock-timeout 0.1

@@ -54,6 +54,22 @@ expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same 
 "${gate[@]}" --base ./one --head ./same --bench "$null --gpus 1 --steps 12 --warmup 0" --tiers T1,T2 --budget 0.001 --json steps.json > /dev/null 2>&1
 check steps.json 'sorted(x["metric"] for x in r) == ["cpu_s", "step_s"] and all(x["verdict"] == "INCONCLUSIVE" for x in r)'
 
+# ---- layers: one of twelve is 10 % slower, the step by less than 1 %
+layered() { # FILE SLOW
+  cat > "$1" <<END
+#!/bin/sh
+awk -v seed="\$\$" 'BEGIN { srand(seed); for (i = 0; i < 20; i++) rand(); printf "{\"results\": [{\"step_s\": %.9f, \"layers\": [", 1 + 0.001 * rand()
+  for (i = 0; i < 12; i++) printf "%s{\"name\": \"conv%d\", \"pass\": \"fwd\", \"time_s_median\": %.9f}", (i ? ", " : ""), i, (i == 7 ? $2 : 1) * (1 + 0.01 * rand()) / 12
+  print "]}]}" }'
+END
+  chmod +x "$1"
+}
+layered level 1; layered slow 1.1
+by_layer=("${gate[@]}" --bench 'layers' --metric '$.results[0].step_s' --tiers T2)
+expect 0 '^  slower layer conv7 fwd delta=\+(9|10)[.0-9]*% p=' "${by_layer[@]}" --base ./level --head ./slow
+expect 1 '^REGRESSED layers layers: 1 of 12 layers are slower' "${by_layer[@]}" --base ./level --head ./slow --gate-layers
+expect 0 '^PASS layers layers: 0 of 12' "${by_layer[@]}" --base ./level --head ./level --even-if-identical --gate-layers
+
 # ---- revisions and folders of a project whose program says what its source says
 command -v git > /dev/null || finish
 mkdir repo && cd repo || exit 2
@@ -86,6 +102,11 @@ expect 0 'was built before' "${ab[@]}" --base two --head one --tiers T2
 [[ -z $(git worktree list | sed 1d) ]] || fail "a worktree stays"
 expect 0 '^PASS seconds T2: identical' "${ab[@]}" --base two --head HEAD # words alone
 expect 0 '^PASS seconds T2 delta=\+0%' "${ab[@]}" --base two --head HEAD --even-if-identical
+# A pinned build: the program that was kept, or its revision built again.
+expect 0 'is the baseline v1 from now on' "${ab[@]}" --base one --head one --pin v1
+expect 1 '^REGRESSED seconds T2 delta=\+10%' "${ab[@]}" --against v1 --head two --tiers T2
+rm -rf "$RINGMARK_GATE_CACHE"
+expect 1 '^REGRESSED seconds T2 delta=\+10%' "${ab[@]}" --against v1 --head two --tiers T2
 # A folder is built as it is, and its index stays as it is.
 printf '#define SECONDS 1.2\n#define LAUNCHES 6\n' > value.h
 echo new > untracked

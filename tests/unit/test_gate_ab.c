@@ -3,6 +3,7 @@
 #include "bench/gate_layers.h"
 #include "bench/gate_lock.h"
 #include "bench/gate_pairs.h"
+#include "bench/gate_pins.h"
 #include "bench/gate_verdict.h"
 #include "base/rng.h"
 #include <stdarg.h>
@@ -389,6 +390,45 @@ static void facts_are_equal_or_declared(void **state)
     json_decref(d);
 }
 
+/* ---- what people decided */
+
+static void what_was_accepted_ends(void **state)
+{
+    static const struct {
+        const char *today;
+        double delta;
+        rp_verdict verdict;
+        const char *says;
+    } row[] = {
+        { "2030-01-31", 0.05, RP_PASS, "a regression, accepted until 2030-01-31: for now" },
+        { "2030-02-01", 0.05, RP_REGRESSED, "what was accepted (for now) ended on 2030-01-31" },
+        { "2029-12-31", 0.0601, RP_REGRESSED, "worse than, or other than, what was accepted (for now)" },
+    };
+    rm_store *store;
+    int64_t run;
+    json_t *none = json_object();
+    bench_options o = { .gate_bench = "", .a = "x", .b = "y", .against = "", .accept = "for now", .until = "2030-01-31" };
+    assert_int_equal(rm_store_open(in_folder("accepted.db"), false, &store), RM_OK);
+    assert_int_equal(rm_store_run_begin(store, "gate", "bench gate", none, none, &run), RM_OK);
+    json_t *rows =
+        json_pack("[{s:s, s:s, s:s, s:f, s:f, s:s}]", "metric", "m", "tier", "T2", "verdict", "REGRESSED", "delta", 0.05, "high", 0.06, "reason", "");
+    assert_int_equal(bench_accepted_keep(&o, store, run, rows), RM_OK);
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        json_t *now = json_deep_copy(rows);
+        json_object_set_new(json_array_get(now, 0), "delta", json_real(row[i].delta));
+        assert_int_equal(bench_accepted_apply(&o, store, row[i].today, now), RM_OK);
+        assert_int_equal(rp_verdict_of(json_array_get(now, 0)), row[i].verdict);
+        assert_string_equal(json_string_value(json_object_get(json_array_get(now, 0), "reason")), row[i].says);
+        json_decref(now);
+    }
+    o.b = "z"; /* another command */
+    assert_int_equal(bench_accepted_apply(&o, store, "2029-01-01", rows), RM_OK);
+    assert_int_equal(rp_verdict_of(json_array_get(rows, 0)), RP_REGRESSED);
+    rm_store_close(store);
+    json_decref(rows);
+    json_decref(none);
+}
+
 /* ---- layers */
 
 static json_t *layer_document(double scale, rm_rng *g)
@@ -456,6 +496,7 @@ int main(void)
         cmocka_unit_test(the_coin_is_fair_and_seeded),
         cmocka_unit_test(the_first_look_that_decides_stands),
         cmocka_unit_test(facts_are_equal_or_declared),
+        cmocka_unit_test_setup_teardown(what_was_accepted_ends, enter, leave),
         cmocka_unit_test(a_slower_layer_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
