@@ -24,6 +24,10 @@ static const char *const examples[] = {
     "bench gate ab --a ./old --b ./new --metric 'rate=$.images_per_s:effect=3%:higher' --budget 300",
     "bench gate ab before.json after.json --metric '$..step_s'",
     "bench gate facts --facts .ci/t0.json",
+    "bench gate history --then-ab",
+    "bench gate bisect --base v1.0 --head HEAD --bench 'layers --px 64'",
+    "bench gate selftest",
+    "bench gate selftest --aa 300 --power 100 --budget 3600",
     NULL,
 };
 const bench_command bench_cmd_gate = {

@@ -86,7 +86,7 @@ static rm_status run(char *const *argv, bool heed, int *out_code)
 static rm_status git(const bisect *b, const char *const *word, const char *what)
 {
     char *argv[16] = { "git" };
-    int code, n = 1;
+    int code = -1, n = 1;
     (void)b;
     for (; word[n - 1] && n < 15; n++) argv[n] = (char *)(uintptr_t)word[n - 1];
     RM_TRY(run(argv, true, &code));
@@ -235,7 +235,7 @@ static void clean_up(const bisect *b)
 {
     static const char *const tree[] = { "tree", "good" };
     char path[160];
-    int code;
+    int code = -1;
     if (!b->place[0]) return;
     for (size_t i = 0; i < RM_COUNT(tree); i++) {
         snprintf(path, sizeof path, "%s/%s", b->place, tree[i]);
@@ -264,7 +264,7 @@ static void read_log(bisect *b)
 static rm_status compare_ends(const bisect *b)
 {
     char step[160];
-    int code;
+    int code = -1;
     snprintf(step, sizeof step, "%s/step.sh", b->place);
     rm_info("comparing --head with --base");
     RM_TRY(run((char *const[]) { "sh", step, NULL }, true, &code));
@@ -277,7 +277,7 @@ static rm_status compare_ends(const bisect *b)
 static rm_status search(const bisect *b)
 {
     char tree[160], step[160];
-    int code;
+    int code = -1;
     snprintf(tree, sizeof tree, "%s/tree", b->place);
     snprintf(step, sizeof step, "%s/step.sh", b->place);
     RM_TRY(GIT(b, "cannot begin the bisection", "-C", tree, "bisect", "start", b->head, b->base));

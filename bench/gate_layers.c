@@ -117,17 +117,15 @@ static rm_status name_them(const table *t, json_t **out)
 {
     named *l = calloc((size_t)t->rows + 1, sizeof *l);
     int k = 0;
-    rm_status st = l ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the layers");
-    for (int i = 0; st == RM_OK && i < t->rows; i++)
+    if (!l) return rm_fail(RM_E_NOMEM, "out of memory for the layers");
+    for (int i = 0; i < t->rows; i++)
         if (t->judged[i].named) l[k++] = (named) { t->key[i], expm1(t->judged[i].delta), t->judged[i].p };
-    if (st == RM_OK) {
-        qsort(l, (size_t)k, sizeof *l, by_delta);
-        json_t *all = json_array();
-        for (int i = 0; i < k; i++) json_array_append_new(all, named_json(&l[i]));
-        *out = all;
-    }
+    qsort(l, (size_t)k, sizeof *l, by_delta);
+    json_t *all = json_array();
+    for (int i = 0; i < k; i++) json_array_append_new(all, named_json(&l[i]));
     free(l);
-    return st;
+    *out = all;
+    return RM_OK;
 }
 
 rm_status bench_gate_layers_judge(const json_t *pairs, int n, uint64_t seed, json_t **out, int *out_rows)

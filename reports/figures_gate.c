@@ -265,7 +265,7 @@ static size_t real_rates(rp_plot *f, const json_t *const *row, size_t n)
     for (size_t i = 0; i < n; i++) {
         const char *kind = rp_string(row[i], "kind");
         const double rate = rp_real(row[i], "rate");
-        if (!kind || strcmp(kind, "rate") || !isfinite(rate)) continue;
+        if (!kind || strcmp(kind, "rate") != 0 || !isfinite(rate)) continue;
         rm_str_addf(&f->data, "%.17g %.17g %.17g %.17g\n", 100 * rp_real(row[i], "slow"), 100 * rate, 100 * rp_real(row[i], "low"),
                     100 * rp_real(row[i], "high"));
         found++;

@@ -147,7 +147,7 @@ static double back(const series *s, double y) { return exp(s->metric->higher ? -
 static bool same_revision(const char *a, const char *b)
 {
     const size_t n = strcspn(a, ","), m = strcspn(b, ",");
-    return n && m && !strncmp(a, b, n < m ? n : m) && !strcmp(a + n, b + m);
+    return n && m && !strncmp(a, b, n < m ? n : m) && strcmp(a + n, b + m) == 0;
 }
 
 /* The newest session against the pinned revisions that have sessions in this series. */
@@ -159,7 +159,7 @@ static json_t *pinned_json(const rp_data *d, const series *s)
         const char *kind = rp_string(row, "kind"), *name = rp_string(row, "name"), *revision = rp_string(row, "revision");
         double y[MOST_RUNS];
         size_t n = 0;
-        if (!kind || strcmp(kind, "pin") || !name || !revision || !*revision) continue;
+        if (!kind || strcmp(kind, "pin") != 0 || !name || !revision || !*revision) continue;
         for (int k = 0; k < s->sessions && n < MOST_RUNS; k++)
             if (same_revision(s->session[k].revision, revision)) y[n++] = s->y[k];
         if (n)
@@ -199,20 +199,20 @@ static rm_status add_row(const rp_data *d, const series *s, json_t *rows)
 
 static rm_status add_series(const rp_data *d, const rp_history_config *c, const rp_result *newest, const rp_history_metric *m, json_t *rows)
 {
-    series s = { .newest = newest,
-                 .metric = m,
-                 .value = calloc(MOST_RUNS, sizeof *s.value),
-                 .session = calloc(MOST_RUNS, sizeof *s.session),
-                 .y = calloc(MOST_RUNS, sizeof *s.y) };
-    rm_status st = s.value && s.session && s.y ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the history");
-    if (st == RM_OK) {
+    value *values = calloc(MOST_RUNS, sizeof *values);
+    session *sessions = calloc(MOST_RUNS, sizeof *sessions);
+    double *y = calloc(MOST_RUNS, sizeof *y);
+    rm_status st = RM_OK;
+    if (!values || !sessions || !y) st = rm_fail(RM_E_NOMEM, "out of memory for the history");
+    else {
+        series s = { .newest = newest, .metric = m, .value = values, .session = sessions, .y = y };
         gather(d, c, newest, &s);
         find_sessions(&s, c->least_runs);
         if (s.sessions) st = add_row(d, &s, rows);
     }
-    free(s.value);
-    free(s.session);
-    free(s.y);
+    free(values);
+    free(sessions);
+    free(y);
     return st;
 }
 

@@ -20,17 +20,24 @@ static void take_common(const double *d, int rows, int n, double *column, double
     }
 }
 
+static rm_status judge_row(const rp_layer_rule *r, const double *d, int n, double p, rp_layer_judged *out)
+{
+    rm_paired own;
+    RM_TRY(rm_paired_of(d, n, r->alpha, &own));
+    *out = (rp_layer_judged) { own.delta, p, p <= r->alpha && own.delta >= log1p(r->effect) };
+    return RM_OK;
+}
+
 rm_status rp_gate_layers(const rp_layer_rule *r, const double *d, int rows, int n, rp_layer_judged *out)
 {
     if (n < 1 || n > RM_PAIRED_MOST) return rm_fail(RM_E_ARG, "%d pairs: 1 to %d can be compared", n, RM_PAIRED_MOST);
     double *p = calloc((size_t)rows + 1, sizeof *p), *relative = calloc((size_t)rows * (size_t)n + 1, sizeof *relative);
-    rm_status st = p && relative ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory comparing layers");
-    if (st == RM_OK) take_common(d, rows, n, p, relative);
-    if (st == RM_OK) st = rm_max_statistic(relative, rows, n, r->flips, r->seed, p);
-    for (int i = 0; st == RM_OK && i < rows; i++) {
-        rm_paired own;
-        st = rm_paired_of(d + (size_t)i * (size_t)n, n, r->alpha, &own);
-        if (st == RM_OK) out[i] = (rp_layer_judged) { own.delta, p[i], p[i] <= r->alpha && own.delta >= log1p(r->effect) };
+    rm_status st = RM_OK;
+    if (!p || !relative) st = rm_fail(RM_E_NOMEM, "out of memory comparing layers");
+    else {
+        take_common(d, rows, n, p, relative);
+        st = rm_max_statistic(relative, rows, n, r->flips, r->seed, p);
+        for (int i = 0; st == RM_OK && i < rows; i++) st = judge_row(r, d + (size_t)i * (size_t)n, n, p[i], &out[i]);
     }
     free(relative);
     free(p);

@@ -75,8 +75,9 @@ rm_status rp_screen(const double *y, int n, double effect, rp_screened *out)
     }
     int *begin = malloc(((size_t)past / RP_LEAST_PIECE + 1) * sizeof *begin), pieces = 0;
     double *room = malloc((size_t)past * sizeof *room);
-    rm_status st = begin && room ? pieces_of(y, past, room, begin, &pieces) : rm_fail(RM_E_NOMEM, "out of memory for the history");
-    if (st == RM_OK) {
+    rm_status st = RM_OK;
+    if (!begin || !room) st = rm_fail(RM_E_NOMEM, "out of memory for the history");
+    else if ((st = pieces_of(y, past, room, begin, &pieces)) == RM_OK) {
         s.from = begin[pieces - 1];
         s.sessions = past - s.from;
         s.baseline = rm_median(y + s.from, (size_t)s.sessions);

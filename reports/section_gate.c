@@ -214,6 +214,26 @@ static void accepted(rp_doc *d, const rp_data *data)
     }
 }
 
+/* What the newest search for a commit found. */
+static void bisected(rp_doc *d, const rows *b)
+{
+    if (!b->n) return;
+    const rp_result *r = b->r[0];
+    const json_t *among = rp_at(r->row, "candidates");
+    const char *first = rp_string(r->row, "first_slower");
+    rp_heading(d, 3, "The first slower commit");
+    if (first) rp_text(d, "%s (%s).", first, rp_origin(r));
+    else {
+        size_t i;
+        json_t *commit;
+        rp_text(d, "One of these (%s); the others could not be built or judged:", rp_origin(r));
+        json_array_foreach(among, i, commit) rp_text(d, "%s", json_string_value(commit) ? json_string_value(commit) : "?");
+    }
+    rp_text(d, "Between %.10s and %.10s, %s comparisons, %s skipped.", text_of(r, "base", "?"), text_of(r, "head", "?"),
+            rp_num(rp_real(r->row, "steps"), 9).text, rp_num(rp_real(r->row, "skipped"), 9).text);
+    rp_command(d, "%s", r->run->command_line);
+}
+
 static rm_status verdicts(rp_context *c, const rows *v)
 {
     if (!v->n) return RM_OK;
@@ -411,10 +431,12 @@ static rm_status trust(rp_context *c, const rows *tested, const rows *real)
 
 rm_status rp_section_gate(rp_context *c)
 {
-    const rows v = newest(c->data, "verdict"), h = newest(c->data, "history"), tested = newest(c->data, "selftest"), real = rates(c->data);
-    if (!v.n && !h.n && !tested.n && !real.n) return RM_OK;
+    const rows v = newest(c->data, "verdict"), h = newest(c->data, "history"), tested = newest(c->data, "selftest"), real = rates(c->data),
+               found = newest(c->data, "bisect");
+    if (!v.n && !h.n && !tested.n && !real.n && !found.n) return RM_OK;
     rp_heading(c->doc, 2, "Regression gate");
     RM_TRY(verdicts(c, &v));
+    bisected(c->doc, &found);
     RM_TRY(histories(c, &h));
     return trust(c, &tested, &real);
 }

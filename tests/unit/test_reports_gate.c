@@ -123,6 +123,15 @@ static void add_selftest(rm_store *s, int trials)
     }
 }
 
+static void add_bisect(rm_store *s)
+{
+    put(s, begin(s, "gate", "bench gate bisect --base v1.0 --head HEAD", "{}", "Fixture CPU"), "bisect", "measured", true,
+        json(
+            "{\"kind\": \"bisect\", \"base\": \"0123456789abcdef\", \"head\": \"fedcba9876543210\", \"first_slower\": \"feed Break <things>\", \"candidates\": [\"feed Break <things>\"], \"steps\": 4,"
+            " \"skipped\": 1}"),
+        0, 0);
+}
+
 static void add_rates(rm_store *s)
 {
     const int64_t run = begin(s, "gate", "bench gate selftest --aa 300 --power 100", "{}", "Fixture CPU");
@@ -144,6 +153,7 @@ static void make_gate(char path[512])
     add_history(s, path);
     add_selftest(s, 60);
     add_rates(s);
+    add_bisect(s);
     rm_store_close(s);
 }
 
@@ -242,6 +252,9 @@ static void the_page_says_it_all(void **state)
         "SUSPECT: the newest session is +7.85 % against the level before it",
         "Fuse",
         "Can the gate be trusted?",
+        "### The first slower commit",
+        "feed Break",
+        "4 comparisons, 1 skipped",
         "0.33 %",
         "95 % interval 0.01 to 1.80 %",
         "findings of the self-test hold",
