@@ -150,6 +150,16 @@ static bool same_revision(const char *a, const char *b)
     return n && m && !strncmp(a, b, n < m ? n : m) && strcmp(a + n, b + m) == 0;
 }
 
+/* Is there a newer pin of that name before result i? */
+static bool is_renewed(const rp_data *d, size_t i, const char *name)
+{
+    for (size_t k = 0; k < i; k++) {
+        const char *kind = rp_string(d->result[k].row, "kind"), *other = rp_string(d->result[k].row, "name");
+        if (kind && other && strcmp(kind, "pin") == 0 && strcmp(other, name) == 0) return true;
+    }
+    return false;
+}
+
 /* The newest session against the pinned revisions that have sessions in this series. */
 static json_t *pinned_json(const rp_data *d, const series *s)
 {
@@ -159,7 +169,7 @@ static json_t *pinned_json(const rp_data *d, const series *s)
         const char *kind = rp_string(row, "kind"), *name = rp_string(row, "name"), *revision = rp_string(row, "revision");
         double y[MOST_RUNS];
         size_t n = 0;
-        if (!kind || strcmp(kind, "pin") != 0 || !name || !revision || !*revision) continue;
+        if (!kind || strcmp(kind, "pin") != 0 || !name || !revision || !*revision || is_renewed(d, i, name)) continue;
         for (int k = 0; k < s->sessions && n < MOST_RUNS; k++)
             if (same_revision(s->session[k].revision, revision)) y[n++] = s->y[k];
         if (n)
