@@ -9,6 +9,7 @@ enum { RUNS = 3 }; /* of a candidate, after one to warm up */
 
 static bool is_fc(rm_opcode c) { return c == RM_OP_FC || c == RM_OP_FC_BWD_DATA || c == RM_OP_FC_BWD_WEIGHTS; }
 static bool is_pool(rm_opcode c) { return c == RM_OP_MAXPOOL || c == RM_OP_MAXPOOL_BWD; }
+static rm_slot y_slot(rm_opcode c) { return c == RM_OP_FC ? RM_Y : RM_DY; } /* what has the shape of Y */
 static bool writes_weights(rm_opcode c) { return c == RM_OP_CONV_BWD_WEIGHTS || c == RM_OP_FC_BWD_WEIGHTS; }
 
 /* ---- running */
@@ -50,15 +51,14 @@ static rm_status run_dnn(cuda_plan *p, void *const t[RM_SLOT_COUNT], char *ws, c
     const rm_shape y = op->y.shape;
     void *at[RM_SLOT_COUNT];
     char *w16 = ws + cuda_align((size_t)p->u.dnn.plan->workspace_bytes), *y16 = w16 + p->u.dnn.w;
-    const rm_slot y_slot = op->code == RM_OP_FC ? RM_Y : RM_DY;
     memcpy(at, t, sizeof at);
     if (p->u.dnn.w) at[RM_DW] = w16;
-    if (p->u.dnn.y) at[y_slot] = y16;
+    if (p->u.dnn.y) at[y_slot(op->code)] = y16;
     if (p->u.dnn.y && op->code != RM_OP_FC) RM_TRY(cast(y, RM_CUDA_F32, y.c, t[RM_DY], p->type, y.c, y16, stream));
     RM_TRY(run_graph(p, at, p->u.dnn.plan->workspace_bytes ? ws : NULL, stream));
     if (op->code == RM_OP_FC)
         return rm_cuda_check(rm_cuda_bias_add(p->u.dnn.y ? p->type : RM_CUDA_F32, y.n, y.c, at[RM_Y], t[RM_BETA], t[RM_Y], stream), "add the bias");
-    if (p->u.dnn.w) RM_TRY(cast(op->w.shape, p->type, low->w.shape.c, w16, RM_CUDA_F32, op->w.shape.c, t[RM_DW], stream));
+    if (p->u.dnn.w) RM_TRY(cast(op->w.shape, p->type, low->w.shape.c, w16, cuda_type(op->w.dtype), op->w.shape.c, t[RM_DW], stream));
     if (op->code == RM_OP_FC_BWD_WEIGHTS)
         return rm_cuda_check(rm_cuda_bias_gradient(RM_CUDA_F32, y.n, y.c, t[RM_DY], t[RM_DBETA], stream), "sum the bias' gradient");
     return RM_OK;
@@ -180,7 +180,7 @@ static void lay_out(cuda_plan *p, rm_plan_info *i)
     i->w = padded && !writes_weights(op->code) ? CUDA_PADDED : RM_LAYOUT_NHWC;
     if (is_fc(op->code)) i->y = RM_LAYOUT_NCHW;
     if (writes_weights(op->code) && !same_memory(&op->w, &low->w)) p->u.dnn.w = cuda_align(bytes_of(low, RM_DW));
-    if (is_fc(op->code) && !same_memory(&op->y, &low->y)) p->u.dnn.y = cuda_align(bytes_of(low, RM_DY));
+    if (is_fc(op->code) && !same_memory(&op->y, &low->y)) p->u.dnn.y = cuda_align(bytes_of(low, y_slot(op->code)));
     i->workspace_bytes = cuda_align((size_t)p->u.dnn.plan->workspace_bytes) + p->u.dnn.w + p->u.dnn.y;
     if (is_pool(op->code)) i->saved_bytes = bytes_of(low, RM_SAVED);
     snprintf(i->impl, sizeof i->impl, "cudnn:%.57s", p->u.dnn.plan->name);
