@@ -18,6 +18,7 @@ Survivors that somebody has judged stand in mutation.judged, "NAME: reason". Exi
 import argparse
 import collections
 import difflib
+import fcntl
 import fnmatch
 import hashlib
 import json
@@ -48,7 +49,16 @@ KILLERS = (
     ('*.cu', 'cuda_cases', '--quiet --first --family {stem}'),
     ('*.cuh', 'cuda_cases', '--quiet --first'),
     ('cupti*', 'test_cupti', ''),
+    ('cupti*', 'doubles_cupti', ''),
+    ('cupti*', 'doubles_trace', ''),
+    ('nccl*', 'doubles_nccl', ''),
+    ('nccl*', 'doubles_nccl_use', ''),
     ('cudnn_*', 'test_plan_cache', ''),
+    ('device.c plan.c conv.c', 'doubles_device', ''),
+    ('cudnn_graph.c cudnn_plan.c', 'doubles_cudnn', ''),
+    ('*.cu plan.c conv.c cudnn_graph.c cudnn_plan.c', 'doubles_step', 'quick_fp32'),
+    ('*.cu plan.c conv.c cudnn_graph.c cudnn_plan.c', 'doubles_step', 'quick_bf16'),
+    ('plan.c conv.c cudnn_graph.c cudnn_plan.c', 'doubles_step', 'every_op_in_fp16'),
     ('cudnn_*', 'test_plan', ''),
 )
 # How a failure reads in what a program prints.
@@ -109,17 +119,29 @@ class Shop:
         listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=SOURCE, check=True, capture_output=True, text=True).stdout.split('\n')
         for name in listed:
             source, target = SOURCE / name, self.tree / name
-            if not name or not source.is_file() or (target.is_file() and target.read_bytes() == source.read_bytes()):
+            if not name or not source.is_file():
+                continue
+            content = source.read_bytes()
+            if name.endswith(('CMakeLists.txt', '.cmake')):
+                content = content.replace(b'CONFIGURE_DEPENDS ', b'')  # no files come or go: ninja need not look
+            if target.is_file() and target.read_bytes() == content:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+            target.write_bytes(content)
+            target.chmod(source.stat().st_mode)
         deps = self.tree / '.deps'
         if (SOURCE / '.deps').exists() and not deps.is_symlink():
             deps.symlink_to(SOURCE / '.deps')
 
     def run(self, command, **more):
         with self.log.open('w') as log:
-            return subprocess.run(command, cwd=self.tree, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False, **more).returncode == 0
+            process = subprocess.Popen(command, cwd=self.tree, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more)
+            try:
+                return process.wait() == 0
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)  # ninja ends what it started
+                process.wait()
+                raise
 
     def configure(self):
         launcher = ['-D', 'CMAKE_C_COMPILER_LAUNCHER=ccache'] if shutil.which('ccache') else []
@@ -185,9 +207,10 @@ class Shop:
             return 'no build', '', ''
         if self.digest(objects) == self.objects[path]:
             return 'same code', '', ''
-        if not self.ninja(sorted({program for program, _ in killers})):
-            return 'no build', '', ''
         for program, arguments in killers:
+            # Programs load the emulated kernels as a shared library; they need not be linked again.
+            if not self.ninja(['rm_cuda_emulated' if path.endswith(('.cu', '.cuh')) else program]):
+                return 'no build', '', ''
             how, what = self.test(program, arguments, self.limits[program, arguments])
             if how:
                 return 'killed', how, f'{program}: {what}'
@@ -359,6 +382,8 @@ def parse():
 
 def main():
     o = parse()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     subjects = read_subjects(o.files)
     sequence = order(subjects, o.seed)
     if o.show:
@@ -366,6 +391,12 @@ def main():
         say('\n'.join(line for path, m in found for line in diff(subjects[path], m, path, 3)) or f'no mutant {o.show}')
         return 0 if found else 1
     o.work.mkdir(parents=True, exist_ok=True)
+    lock = (o.work / 'lock').open('w')
+    try:
+        if not (o.list or o.table):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f'another run uses {o.work}; --work FOLDER names another')
     results = Results(o.work / 'results.json', subjects)
     if o.list:
         for path, m in sequence[:o.count]:
