@@ -62,8 +62,8 @@ KILLERS = (
     ('cudnn_*', 'test_plan', ''),
 )
 # How a failure reads in what a program prints.
+FINDING = re.compile(r'doubles: FINDING: (.*)')  # a failure only where the program ends with one: tests of the doubles provoke some
 SIGNS = (
-    ('finding', re.compile(r'doubles: FINDING: (.*)')),
     ('checker', re.compile(r'FAIL ((?!value|error|bits|passes)[\w-]+) \|.*')),
     ('test', re.compile(r'FAIL ([\w-]+) \|.*')),
     ('test', re.compile(r'\[  FAILED  \] (\w+)')),
@@ -239,8 +239,7 @@ def end(process):
 
 def watched(command, env, folder, limit):
     """Runs a test until it ends, prints a failure or takes too long."""
-    stop = time.monotonic() + limit
-    tail = b''
+    stop, tail, finding = time.monotonic() + limit, b'', ''
     process = subprocess.Popen(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         while True:
@@ -252,15 +251,16 @@ def watched(command, env, folder, limit):
             some = os.read(process.stdout.fileno(), 65536)
             tail += some
             text = tail.decode(errors='replace')
+            finding = finding or (m.group(1) if (m := FINDING.search(text)) else '')
             for how, sign in SIGNS:
                 m = sign.search(text)
                 if m and '\n' in text[m.end():] + ('' if some else '\n'):
-                    return how, next(g for g in m.groups() if g)[:120]
+                    return ('finding', finding[:120]) if finding else (how, next(g for g in m.groups() if g)[:120])
             tail = tail[-4096:]
             if not some:
                 break
         code = process.wait(timeout=max(1, stop - time.monotonic()))
-        return ('', '') if code == 0 else ('crash', f'signal {-code}') if code < 0 else ('test', f'exit code {code}')
+        return ('', '') if code == 0 else ('finding', finding[:120]) if finding else ('crash', f'signal {-code}') if code < 0 else ('test', f'exit code {code}')
     except subprocess.TimeoutExpired:
         return 'time-out', f'longer than {limit:.0f} s'
     finally:
