@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/gate.h"
+#include "bench/gate_place.h"
 #include "bench/gate_process.h"
 #include "bench/options.h"
 #include "bench/rows.h"
@@ -22,7 +23,7 @@ extern char **environ;
 /* place: a folder of ours with tree (where git bisect checks out), good (the first side, where that is a checkout), step.sh and log. */
 typedef struct bisect {
     const bench_options *o;
-    char place[128], program[4096], base[64], head[64];
+    char place[BENCH_PLACE_MOST], program[4096], base[64], head[64];
     int steps, skipped;
 } bisect;
 
@@ -210,18 +211,12 @@ static rm_status build_good(const bisect *b)
 static rm_status prepare(bisect *b)
 {
     char tree[160], good[160];
-    const char *tmp = getenv("TMPDIR");
     const ssize_t n = readlink("/proc/self/exe", b->program, sizeof b->program - 1);
     if (n < 0) return rm_fail_errno("cannot find this program to run it");
     b->program[n] = 0;
     RM_TRY(resolve(b->o->base, "--base", b->base));
     RM_TRY(resolve(b->o->head, "--head", b->head));
-    if (!tmp || !*tmp || strlen(tmp) > 90 || strpbrk(tmp, "'\"\\\n")) tmp = "/tmp";
-    snprintf(b->place, sizeof b->place, "%s/ringmark-bisect-XXXXXX", tmp);
-    if (!mkdtemp(b->place)) {
-        b->place[0] = 0;
-        return rm_fail_errno("cannot make a folder in %s", tmp);
-    }
+    RM_TRY(bench_place_make("bisect", b->place));
     snprintf(tree, sizeof tree, "%s/tree", b->place);
     snprintf(good, sizeof good, "%s/good", b->place);
     RM_TRY(GIT(b, "cannot check out --head", "worktree", "add", "-q", "--detach", tree, b->head));

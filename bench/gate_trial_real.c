@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "bench/gate.h"
 #include "bench/gate_metric.h"
+#include "bench/gate_place.h"
 #include "bench/gate_process.h"
 #include "bench/gate_trial.h"
 #include "bench/options.h"
@@ -24,7 +25,7 @@ typedef struct real {
     const char *kind, *machine; /* "aa" or "power"; the hard fingerprint */
     double slow, effect;
     char *replicate; /* both commands; "" for our own */
-    char dir[64], program[4096];
+    char dir[BENCH_PLACE_MOST], program[4096];
     int64_t n, regressed, improved, inconclusive, pairs;
     double seconds;
     rm_status status;
@@ -91,7 +92,7 @@ static void add_sides(rm_strbuf *all, const real *r)
 static char *command_of(const real *r, uint64_t seed)
 {
     rm_strbuf all = { 0 };
-    char effect[40], number[32], store[96];
+    char effect[40], number[32], store[160];
     snprintf(effect, sizeof effect, "%.17g", r->effect);
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
     snprintf(store, sizeof store, "%s/gate.db", r->dir);
@@ -214,14 +215,13 @@ static rm_status make_place(real *r)
     const ssize_t n = readlink("/proc/self/exe", r->program, sizeof r->program - 1);
     if (n < 0) return rm_fail_errno("cannot find this program to run it");
     r->program[n] = 0;
-    snprintf(r->dir, sizeof r->dir, "/tmp/ringmark-gate-XXXXXX");
-    return mkdtemp(r->dir) ? RM_OK : rm_fail_errno("cannot make a folder %s for the verdicts", r->dir);
+    return bench_place_make("selftest", r->dir);
 }
 
 static void remove_place(const real *r)
 {
     static const char *const name[] = { "gate.db", "gate.db-wal", "gate.db-shm", "gate.db-journal" };
-    char path[128];
+    char path[160];
     for (size_t i = 0; i < RM_COUNT(name); i++) {
         snprintf(path, sizeof path, "%s/%s", r->dir, name[i]);
         unlink(path);

@@ -354,7 +354,8 @@ static void rate_tiles(rp_doc *d, const rows *real)
         rp_cell(d, "%s, %s verdicts; 95 %% interval %s to %s %%", rp_origin(r), rp_num(rp_real(r->row, "verdicts"), 9).text,
                 percent_of(rp_real(r->row, "low"), false).text, percent_of(rp_real(r->row, "high"), false).text);
     }
-    for (size_t i = 0; i < real->n; i++) rp_text(d, "%s.", text_of(real->r[i], "text", "–"));
+    for (size_t i = 0; i < real->n; i++)
+        rp_text(d, "%s (%s).", text_of(real->r[i], "text", "–"), text_of(real->r[i], "replicate", "bench gate selftest --replicate"));
 }
 
 static rm_status power_figure(rp_context *c, const rows *tested, const rows *real)

@@ -1,0 +1,9 @@
+/* A folder of one's own for the length of a command. */
+#ifndef RM_BENCH_GATE_PLACE_H
+#define RM_BENCH_GATE_PLACE_H
+#include "base/status.h"
+
+enum { BENCH_PLACE_MOST = 128 };
+/* Makes "$TMPDIR/ringmark-NAME-XXXXXX", or in /tmp where the variable is missing, too long or cannot be quoted. The caller removes it. On failure out is "". */
+rm_status bench_place_make(const char *name, char out[BENCH_PLACE_MOST]) RM_CHECKED;
+#endif
