@@ -137,7 +137,8 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
     if (commands) return of_commands(o, out);
     rm_status st = of_build(o, o->base, &out->at[0]);
     if (st == RM_OK) st = of_build(o, o->head, &out->at[1]);
-    if (!o->keep_builds) bench_gate_forget_builds(o->cmake_args);
+    const bool built = out->at[0].revision[0] || out->at[1].revision[0];
+    if (built && !o->keep_builds) bench_gate_forget_builds(o->cmake_args);
     return st;
 }
 

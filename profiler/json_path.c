@@ -94,6 +94,7 @@ static rm_status parse(const char *text, path *out)
     for (p++; *p;) {
         if (out->n == STEPS_MOST) return fault(text, p, "it has too many steps");
         step *s = &out->at[out->n++];
+        *s = (step) { .kind = STEP_NAME };
         RM_TRY(take_step(text, &p, s));
         s->end = (size_t)(p - text);
     }

@@ -297,12 +297,18 @@ static void overlap(void **state)
     json_decref(checked("overlap '" RM_SOURCE_DIR "/tests/golden/overlap/rank0.json.gz'", "overlap", 1));
 }
 
+static void gate_output_fits(void **state)
+{
+    json_decref(checked("gate ab --lock none --a 'echo \"{\\\"s\\\": 1, \\\"n\\\": 2}\"' --b 'echo \"{\\\"s\\\": 1, \\\"n\\\": 2}\"' --metric '$.s' --metric '$.n:exact'", "gate", 2));
+    json_decref(checked("gate facts --bench 'train --device null --px 16 --batch 2 --classes 10'", "gate-facts", 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_checker_can_fail), cmocka_unit_test(info), cmocka_unit_test(layers), cmocka_unit_test(profile), cmocka_unit_test(layers_compared), cmocka_unit_test(train),
         cmocka_unit_test(train_traced), cmocka_unit_test(scaling), cmocka_unit_test(scaling_traced), cmocka_unit_test(scaling_of_ghosts),
-        cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep),
+        cmocka_unit_test(splits), cmocka_unit_test(comm), cmocka_unit_test(overlap), cmocka_unit_test(split_sweep), cmocka_unit_test(gate_output_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
