@@ -19,7 +19,7 @@ static rm_status gate(const bench_options *o)
 }
 
 static const char *const examples[] = {
-    "bench gate ab --base v1.0 --head HEAD --bench 'scaling --gpus 1 --px 64'",
+    "bench gate ab --base v1.0 --head HEAD --bench 'layers --px 64 --batch 4 --steps 25 --warmup 0'",
     "bench gate ab --a './old bench.json' --b './new bench.json' --metric '$.seconds'",
     "bench gate ab --a ./old --b ./new --metric 'rate=$.images_per_s:effect=3%:higher' --budget 300",
     "bench gate ab before.json after.json --metric '$..step_s'",

@@ -19,6 +19,7 @@ typedef struct bench_gate_side {
     bench_document_fn *document;
     void (*before)(const struct bench_gate_side *side);
     const char *scratch;
+    char letter;                         /* 'a' or 'b' */
 } bench_gate_side;
 
 /* pairs: the JSON array of pair rows {"kind": "pair", "pair", "order": "AB"|"BA", "discarded": null|"exit"|..., "a": {"values": {metric: number},

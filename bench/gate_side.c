@@ -58,7 +58,8 @@ static rm_status add_samples(const char *path, json_t *document)
     return st;
 }
 
-static void store_path(const bench_gate_side *side, char *out, size_t size) { snprintf(out, size, "%s/run.db", side->scratch); }
+/* One a side: both runs of a pair are over before they are read. */
+static void store_path(const bench_gate_side *side, char *out, size_t size) { snprintf(out, size, "%s/%c.db", side->scratch, side->letter); }
 
 /* What our program prints, and beside it every step that it kept: "samples". */
 static rm_status bench_document(const bench_gate_side *side, const bench_process *run, json_t **out)
@@ -126,14 +127,18 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
     if (commands && (!o->a[0] || !o->b[0])) return rm_fail(RM_E_ARG, "--a and --b come together");
     if (builds && (!o->base[0] || !o->head[0])) return rm_fail(RM_E_ARG, "--base and --head come together");
     if (builds && !o->gate_bench[0])
-        return rm_fail(RM_E_ARG, "--bench is missing: what is each build to run? For example --bench 'scaling --gpus 1 --px 64 --steps 40 --warmup 0'");
+        return rm_fail(RM_E_ARG,
+                       "--bench is missing: what is each build to run? For example --bench 'layers --px 64 --batch 4 --steps 25 --warmup 0 --no-peaks'");
     if (commands && o->gate_bench[0]) return rm_fail(RM_E_ARG, "--bench belongs to --base and --head; --a and --b are whole commands");
     snprintf(out->scratch, sizeof out->scratch, "/tmp/ringmark-gate-XXXXXX");
     if (!mkdtemp(out->scratch)) {
         out->scratch[0] = '\0';
         return rm_fail_errno("cannot make a folder for the runs in /tmp");
     }
-    for (int i = 0; i < 2; i++) out->at[i].scratch = out->scratch;
+    for (int i = 0; i < 2; i++) {
+        out->at[i].scratch = out->scratch;
+        out->at[i].letter = "ab"[i];
+    }
     if (commands) return of_commands(o, out);
     rm_status st = of_build(o, o->base, &out->at[0]);
     if (st == RM_OK) st = of_build(o, o->head, &out->at[1]);

@@ -90,7 +90,8 @@ json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs 
     json_object_set_new(row, "low", share(j->at.at.low));
     json_object_set_new(row, "high", share(j->at.at.high));
     json_object_set_new(row, "needed", json_integer(j->at.needed));
-    json_object_set_new(row, "detectable", bench_number(rp_gate_detectable(rule, metric->effect, d, j->n)));
+    if (j->n >= rule->look[0].n)
+        json_object_set_new(row, "detectable", bench_number(rp_gate_detectable(rule, metric->effect, d, j->n))); /* fewer do not tell the noise */
     json_object_set_new(row, "d", differences_json(d, j->n));
     json_object_set_new(row, "order", json_string(order));
     json_object_set_new(row, "median", json_pack("[o, o]", bench_number(bench_pairs_median(p, m, 0)), bench_number(bench_pairs_median(p, m, 1))));
