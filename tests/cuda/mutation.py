@@ -69,6 +69,7 @@ SIGNS = (
     ('test', re.compile(r'\[  FAILED  \] (\w+)')),
     ('sanitizer', re.compile(r'(?:ERROR: (\w+Sanitizer: [\w-]+)|: runtime error: (.*))')),
 )
+ROUND = 60  # mutants, after which all files have had their turn
 COLUMNS = ('killed', 'survived', 'no build', 'same code')
 
 
@@ -111,7 +112,7 @@ def diff(text, m, path, lines=0):
 class Shop:
     def __init__(self, folder):
         self.tree, self.build, self.log = folder, folder / 'build', folder / 'build.log'
-        self.changed = self.changed_from = None  # the file that is a mutant now, and (path, text) of its original
+        self.changed = None  # (path, original text) of the file that is a mutant now
         self.objects, self.limits = {}, {}
 
     def copy(self):
@@ -179,7 +180,11 @@ class Shop:
 
     def prepare(self, paths):
         """Builds and runs the originals: every test must pass; says how long each may take."""
-        wanted = sorted({k for path in paths for k in self.killers(path)})
+        paths = [path for path in paths if path not in self.objects]
+        wanted = sorted({k for path in paths for k in self.killers(path)} - set(self.limits))
+        if not paths:
+            return
+        self.restore()
         if not self.ninja(sorted({program for program, _ in wanted})):
             sys.exit('the originals do not build:\n' + self.log.read_text()[-4000:])
         for path in paths:
@@ -194,11 +199,16 @@ class Shop:
     def put(self, path, text):
         (self.tree / path).write_text(text, encoding='utf-8')
 
+    def restore(self):
+        if self.changed:
+            self.put(*self.changed)
+        self.changed = None
+
     def try_one(self, path, original, m):
         """(verdict, by, why)"""
-        if self.changed and self.changed != path:
-            self.put(*self.changed_from)
-        self.changed, self.changed_from = path, (path, original)
+        if self.changed and self.changed[0] != path:
+            self.restore()
+        self.changed = path, original
         objects, killers = self.objects_of(path), self.killers(path)
         if not killers:
             return 'no test', '', ''
@@ -418,7 +428,7 @@ def main():
             # As many more as are missing; those that do not count are found on the way.
             done = [m.name for _, m in sequence if m.name in results.all]
             missing = o.count - results.counted(done)
-            chosen = [(path, m) for path, m in sequence if m.name not in results.all][:max(missing, 0)]
+            chosen = [(path, m) for path, m in sequence if m.name not in results.all][:min(max(missing, 0), ROUND)]
             if not chosen:
                 break
             run(shops, chosen, subjects, results, stop, late)

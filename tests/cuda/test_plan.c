@@ -280,6 +280,7 @@ static void wrong_graphs_are_refused(void **state)
         { "conv n=8 c=64 h=8 w=8 o=64 k=1 dtype=f64", "no graphs in f64" },
         { "conv n=8 c=64 h=8 w=8 o=64 k=1 dtype=bf16 xl=nchw", "layout of x is not nhwc" },
         { "conv n=8 c=64 h=8 w=8 o=64 k=1 dtype=bf16 wl=17", "layout of w is not nhwc" },
+        { "conv n=8 c=64 h=8 w=8 o=64 k=1 dtype=bf16 yl=nchw", "layout of y is not nhwc" },
         { "fc n=8 c=64 o=8 dtype=bf16", "lower it to conv" },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
@@ -366,6 +367,25 @@ static void results_that_must_repeat_cost_the_first_engine(void **state)
     rm_cudnn_device_free(dev);
 }
 
+/* Products and sums in fp32 for every type; what multiplies in 16 bits does so on tensor cores, fp32 does not round its operands. */
+static void no_type_sums_in_less_than_fp32(void **state)
+{
+    static const struct { const char *dtype; uint32_t must, must_not; } rows[] = {
+        { "bf16", TENSOR_CORE, REDUCED | DOWN_CONVERT }, { "f16", TENSOR_CORE, REDUCED | DOWN_CONVERT },
+        { "tf32", 0, REDUCED }, { "f32", 0, REDUCED | DOWN_CONVERT | TENSOR_CORE },
+    };
+    for (size_t i = 0; i < RM_COUNT(rows); i++) {
+        char text[128];
+        snprintf(text, sizeof text, "conv n=8 c=64 h=8 w=8 o=64 k=1 dtype=%s", rows[i].dtype);
+        const rm_op op = parsed(text), pool = parsed("maxpool n=8 c=64 h=8 w=8 k=3 s=2 p=1");
+        const rm_cudnn_rules r = rm_cudnn_rules_for(&op, false), same = rm_cudnn_rules_for(&op, true), none = rm_cudnn_rules_for(&pool, false);
+        assert_int_equal(r.must, rows[i].must);
+        assert_int_equal(r.must_not, rows[i].must_not);
+        assert_int_equal(same.must_not, rows[i].must_not | NONDETERMINISTIC);
+        assert_int_equal(none.must | none.must_not, 0);
+    }
+}
+
 static void the_stem_is_padded(void **state)
 {
     rm_op op = parsed("conv n=256 c=3 h=224 w=224 o=64 k=7 s=2 p=3 dtype=bf16"), low;
@@ -386,10 +406,11 @@ static int load_libraries(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_stem_is_padded),
+        cmocka_unit_test(no_type_sums_in_less_than_fp32),
         cmocka_unit_test(wrong_graphs_are_refused),
         cmocka_unit_test(shapes_that_do_not_match_are_refused),
         cmocka_unit_test(graphs_without_a_plan_say_why),
@@ -398,5 +419,6 @@ int main(void)
         cmocka_unit_test(other_networks_are_planned_too),
         cmocka_unit_test(every_graph_of_the_network_is_planned),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, load_libraries, NULL);
 }

@@ -174,6 +174,115 @@ static void times_are_ours(void **state)
     }
 }
 
+/* ---- ops */
+static rm_plan *planned(const char *text, rm_args *out_args, rm_buf **out_workspace)
+{
+    rm_op op;
+    rm_plan *p;
+    rm_plan_info i;
+    const rm_segment all = { .count = 8 };
+    ok(rm_op_parse(text, &op));
+    if (op.code == RM_OP_OPTIM) op.u.optim.segment = &all;
+    ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, 1 << 20, out_workspace)); /* before the plan, for it waits for the compute queue */
+    ok(rm_device_plan(f.d, &op, &p, &i));
+    assert_true(i.workspace_bytes <= 1 << 20);
+    *out_args = (rm_args){ .workspace = at(*out_workspace, 0) };
+    return p;
+}
+
+/* All on one queue, then on the other: on any other stream an op would race with what is before and after it. */
+static void ops_run_on_their_queue(void **state)
+{
+    static const struct { const char *text; rm_slot from, from2, to; float want; } rows[] = {
+        { "add n=1 c=8 h=5 w=5 dtype=f32", RM_X, RM_X2, RM_Y, 4 },
+        { "relu n=1 c=8 h=5 w=5 dtype=f32", RM_X, RM_X, RM_Y, 2 },
+        { "relu_bwd n=1 c=8 h=5 w=5 dtype=f32", RM_Y, RM_DY, RM_DX, 2 },
+        { "avgpool n=5 c=8 h=5 w=5 dtype=f32", RM_X, RM_X, RM_Y, 2 },
+        { "avgpool_bwd n=1 c=8 h=5 w=5 dtype=f32", RM_DY, RM_DY, RM_DX, 0.08f },
+        { "reorder n=1 c=8 h=5 w=5 xl=nchw yl=nhwc", RM_X, RM_X, RM_Y, 2 },
+        { "conv n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", RM_X, RM_W, RM_Y, 32 },
+        { "conv_bwd_data n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", RM_DY, RM_W, RM_DX, 32 },
+        { "conv_bwd_weights n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", RM_X, RM_DY, RM_DW, 100 },
+    };
+    const float two = 2;
+    rm_queue *const queues[] = { f.q, NULL };
+    float in[BYTES / 4], got;
+    for (size_t i = 0; i < RM_COUNT(in); i++) in[i] = two;
+    for (size_t i = 0; i < RM_COUNT(rows); i++) {
+        rm_args args;
+        rm_buf *workspace;
+        rm_plan *p = planned(rows[i].text, &args, &workspace);
+        args.t[rows[i].from] = at(f.a, 0);
+        if (rows[i].from2 != rows[i].from) args.t[rows[i].from2] = at(f.b, 0);
+        for (size_t k = 0; k < RM_COUNT(queues); k++) {
+            rm_buf *out;
+            ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, BYTES, &out));
+            args.t[rows[i].to] = at(out, 0);
+            ok(rm_device_write(f.d, queues[k], at(f.a, 0), in, BYTES));
+            ok(rm_device_write(f.d, queues[k], at(f.b, 0), in, BYTES));
+            ok(rm_device_run(f.d, queues[k], p, &args));
+            ok(rm_device_read(f.d, queues[k], &got, at(out, 0), sizeof got));
+            ok(rm_device_sync(f.d, queues[k]));
+            if (!(got > 0.999f * rows[i].want && got < 1.001f * rows[i].want)) fail_msg("%s: %g, not %g", rows[i].text, (double)got, (double)rows[i].want);
+            rm_buf_free(f.d, out);
+        }
+        rm_buf_free(f.d, workspace);
+        rm_plan_free(f.d, p);
+    }
+}
+
+/* Candidates are tried where that is allowed; the one that is chosen computes the same. */
+static void a_device_that_tries_candidates_computes_the_same(void **state)
+{
+    const rm_device_config dc = { .deterministic = true };
+    rm_device *const first = f.d;
+    rm_buf *a, *b, *y, *workspace;
+    rm_args args;
+    float in[200], got[200];
+    for (size_t i = 0; i < RM_COUNT(in); i++) in[i] = 2;
+    ok(rm_device_open("cuda", &dc, &f.d));
+    ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, sizeof in, &a));
+    ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, sizeof in, &b));
+    ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, sizeof in, &y));
+    rm_plan *p = planned("conv n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", &args, &workspace);
+    args.t[RM_X] = at(a, 0);
+    args.t[RM_W] = at(b, 0);
+    args.t[RM_Y] = at(y, 0);
+    ok(rm_device_write(f.d, NULL, at(a, 0), in, sizeof in));
+    ok(rm_device_write(f.d, NULL, at(b, 0), in, sizeof in));
+    ok(rm_device_run(f.d, NULL, p, &args));
+    ok(rm_device_read(f.d, NULL, got, at(y, 0), sizeof got));
+    ok(rm_device_sync(f.d, NULL));
+    for (size_t i = 0; i < RM_COUNT(got); i++) assert_true(got[i] > 31.9f && got[i] < 32.1f);
+    rm_plan_free(f.d, p);
+    rm_buf *const all[] = { a, b, y, workspace };
+    for (size_t i = 0; i < RM_COUNT(all); i++) rm_buf_free(f.d, all[i]);
+    rm_device_close(f.d);
+    f.d = first;
+}
+
+/* What a plan put on the GPU is there for every queue, at once. */
+static void an_optimiser_runs_on_any_queue(void **state)
+{
+    static const rm_slot slots[] = { RM_W, RM_DW, RM_MOMENTUM, RM_HYPER, RM_FLAG };
+    const double hyper[RM_HYPER_COUNT] = { 1, 0, 0, 1 }; /* lr, momentum, decay, scale: w -= dw */
+    float one[8] = { 1, 1, 1, 1, 1, 1, 1, 1 }, got[8];
+    rm_args args;
+    rm_buf *workspace, *buf[RM_COUNT(slots)];
+    for (size_t i = 0; i < RM_COUNT(slots); i++) ok(rm_buf_alloc(f.d, RM_MEM_DEVICE, 64, &buf[i]));
+    ok(rm_device_write(f.d, f.q, at(buf[1], 0), one, sizeof one));
+    ok(rm_device_write(f.d, f.q, at(buf[3], 0), hyper, sizeof hyper));
+    rm_plan *p = planned("optim count=8 segments=1", &args, &workspace);
+    for (size_t i = 0; i < RM_COUNT(slots); i++) args.t[slots[i]] = at(buf[i], 0);
+    ok(rm_device_run(f.d, f.q, p, &args));
+    ok(rm_device_read(f.d, f.q, got, at(buf[0], 0), sizeof got));
+    ok(rm_device_sync(f.d, f.q));
+    for (int i = 0; i < 8; i++) assert_true(got[i] == -1);
+    for (size_t i = 0; i < RM_COUNT(slots); i++) rm_buf_free(f.d, buf[i]);
+    rm_buf_free(f.d, workspace);
+    rm_plan_free(f.d, p);
+}
+
 /* ---- recordings */
 static rm_recording *recorded(void)
 {
@@ -257,13 +366,21 @@ static void a_recording_can_be_forgotten(void **state)
 
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(says_what_it_is, open_all, close_all), cmocka_unit_test_setup_teardown(memory_is_zeroed_and_aligned, open_all, close_all),
-        cmocka_unit_test_setup_teardown(more_than_there_is_is_refused, open_all, close_all), cmocka_unit_test_setup_teardown(copies_and_fills, open_all, close_all),
-        cmocka_unit_test_setup_teardown(marks_order_queues, open_all, close_all), cmocka_unit_test_setup_teardown(a_queue_alone_is_waited_for, open_all, close_all),
-        cmocka_unit_test_setup_teardown(times_are_ours, open_all, close_all), cmocka_unit_test_setup_teardown(recordings_run_again, open_all, close_all),
-        cmocka_unit_test_setup_teardown(recordings_and_what_is_around, open_all, close_all),
-        cmocka_unit_test_setup_teardown(a_recording_can_be_forgotten, open_all, close_all),
+        TEST(says_what_it_is),
+        TEST(memory_is_zeroed_and_aligned),
+        TEST(more_than_there_is_is_refused),
+        TEST(copies_and_fills),
+        TEST(marks_order_queues),
+        TEST(a_queue_alone_is_waited_for),
+        TEST(times_are_ours),
+        TEST(ops_run_on_their_queue),
+        TEST(a_device_that_tries_candidates_computes_the_same),
+        TEST(an_optimiser_runs_on_any_queue),
+        TEST(recordings_run_again),
+        TEST(recordings_and_what_is_around),
+        TEST(a_recording_can_be_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
