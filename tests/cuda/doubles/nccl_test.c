@@ -15,6 +15,7 @@
 #include "bench/bench.h"
 #include "bench/launch.h"
 #include "kernels/comm/comm.h"
+#include "model/engine.h"
 #include "tests/cuda/doubles/doubles.h"
 
 /* ================================================================ the ranks */
@@ -379,6 +380,39 @@ static rm_status mode_abort(bed *b, json_t *out)
     return sum_on(b, 1);
 }
 
+/* Steps of the network on different images: enqueued, recorded, run again. Every rank has the same weights, to the bit, only if all gradients were summed. */
+static rm_status mode_engine(bed *b, json_t *out)
+{
+    enum { PX = 16, BATCH = 2, CLASSES = 10, STEPS = 4 };
+    rm_recipe recipe;
+    rm_engine e;
+    rm_synthetic images;
+    rm_step step;
+    rm_recipe_defaults(&recipe);
+    const rm_engine_config cfg = { .recipe = &recipe, .dtype = RM_F32, .px = PX, .batch = BATCH, .classes = CLASSES, .split = "equal:3", .seed = 1 };
+    RM_TRY(rm_engine_new(b->d, b->c, &cfg, &e));
+    RM_TRY(rm_synthetic_new(BATCH, PX, CLASSES, (uint64_t)(b->c->rank + 1), &images));
+    const rm_source source = rm_source_synthetic(&images);
+    for (uint64_t i = 0; i < STEPS; i++) {
+        RM_TRY(rm_engine_step(&e, &source, i, 0.01, &step));
+        for (uint32_t k = 0; k < e.buckets.n; k++) NEED(e.buckets.at[k].start_ns && e.buckets.at[k].start_ns <= e.buckets.at[k].end_ns);
+    }
+    NEED(e.recording[RM_REDUCE_OVERLAPPED]);
+    const uint64_t n = rm_graph_params(&e.graph);
+    double *own = malloc(n * sizeof *own), *least = malloc(n * sizeof *least);
+    NEED(own && least);
+    for (int32_t i = 0, at = 0; i < e.graph.n_param; at += (int32_t)e.graph.param[i++].count) RM_TRY(rm_params_get(&e.params, RM_ARENA_WEIGHT, i, own + at));
+    memcpy(least, own, n * sizeof *own);
+    RM_TRY(rm_comm_host_reduce(b->c, least, n, RM_F64, RM_MIN));
+    NEED(memcmp(own, least, n * sizeof *own) == 0);
+    NEED(dbl_findings() == 0);
+    free(own);
+    free(least);
+    rm_synthetic_free(&images);
+    rm_engine_free(&e);
+    return RM_OK;
+}
+
 typedef struct mode { const char *name; rm_status (*run)(bed *b, json_t *out); const char *faults_of_last, *faults; bool one_gpu; } mode;
 static const mode modes[] = {
     { "sums", mode_sums, NULL, NULL, false }, { "bits", mode_bits, NULL, NULL, false }, { "wire", mode_wire, NULL, NULL, false },
@@ -387,7 +421,7 @@ static const mode modes[] = {
     { "away", mode_away, NULL, NULL, false }, { "hang", mode_fault, "nccl-hang:5", NULL, false }, { "async", mode_fault, "nccl-async:5", NULL, false },
     { "replay-hang", mode_replay_hang, "nccl-hang:5", NULL, false }, { "init-hang", mode_fault, "nccl-init-hang", NULL, false },
     { "differ", mode_differ, NULL, NULL, false }, { "kill", mode_kill, NULL, NULL, false }, { "kill-hang", mode_kill, NULL, "nccl-dead-hang", false },
-    { "abort", mode_abort, NULL, NULL, false }, { "one-gpu", mode_sums, NULL, NULL, true },
+    { "engine", mode_engine, NULL, NULL, false }, { "abort", mode_abort, NULL, NULL, false }, { "one-gpu", mode_sums, NULL, NULL, true },
 };
 
 static const mode *mode_of(const char *name)
@@ -401,7 +435,7 @@ static rm_status run_mode(const mode *m, double timeout_s, bed *b, json_t *out)
 {
     const rm_world w = rm_world_from_env();
     const rm_comm_config cfg = { .timeout_s = timeout_s };
-    const rm_device_config dc = { .ordinal = m->one_gpu ? 0 : w.local_rank };
+    const rm_device_config dc = { .ordinal = m->one_gpu ? 0 : w.local_rank, .reference_only = true };
     const char *faults = m->faults_of_last && w.rank == w.size - 1 ? m->faults_of_last : m->faults;
     if (faults) setenv("RM_DOUBLES_FAULTS", faults, 1);
     RM_TRY(rm_device_open("cuda", &dc, &b->d));
@@ -484,6 +518,7 @@ static void test_recorded(void **state)
     expect_ok(1, "recorded", "30");
     expect_ok(2, "recorded", "30");
 }
+static void test_engine(void **state) { expect_ok(2, "engine", "60"); }
 static void test_order(void **state)
 {
     expect_ok(2, "race", "30");
@@ -552,7 +587,7 @@ int main(int argc, char **argv)
     if (argc >= 4 && !strcmp(argv[1], "rank")) return be_rank(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_sums), cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
+        cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_engine), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
         cmocka_unit_test(test_time_out_names_the_rank), cmocka_unit_test(test_hangs), cmocka_unit_test(test_asynchronous_error),
         cmocka_unit_test(test_dead_peer), cmocka_unit_test(test_one_gpu),
     };
