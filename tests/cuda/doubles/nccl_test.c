@@ -585,6 +585,8 @@ static void test_refusals(void **state)
 int main(int argc, char **argv)
 {
     if (argc >= 4 && !strcmp(argv[1], "rank")) return be_rank(argc, argv);
+    if (argc == 2) cmocka_set_test_filter(argv[1]);
+    else cmocka_set_skip_filter("test_engine"); /* takes long: a test of its own in ctest */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_sums), cmocka_unit_test(test_bits),
         cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_engine), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
