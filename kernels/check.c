@@ -40,16 +40,17 @@ static double sum_length(const rm_op *op)
     }
 }
 
-static double unit_of(const rm_op *op, rm_dtype out)
+static double unit_of(const rm_op *op, rm_slot slot, rm_dtype out, rm_dtype via)
 {
     double accumulate = op->x.dtype == RM_F64 ? rounding[RM_F64] : rounding[RM_F32];
     double inputs = op->x.dtype == RM_TF32 ? rounding[RM_TF32] : 0;
     if (op->code == RM_OP_BN_BWD && op->dy2) inputs += rounding[op->x.dtype]; /* DY + DY2 may be kept in the op's type */
-    return rounding[out] + inputs + sqrt(sum_length(op)) * accumulate;
+    const bool narrowed = (slot == RM_Y || slot == RM_DW) && rounding[via] > rounding[out];
+    return rounding[narrowed ? via : out] + inputs + sqrt(sum_length(op)) * accumulate;
 }
 
 /* ---- comparing */
-static void compare(const rm_op *op, rm_slot slot, const double *got, const double *want, uint64_t n, rm_check_output *o)
+static void compare(const rm_op *op, rm_slot slot, rm_dtype via, const double *got, const double *want, uint64_t n, rm_check_output *o)
 {
     double diff2 = 0, want2 = 0, diff_max = 0, want_max = 0;
     rm_tdesc t = rm_op_tensor(op, slot);
@@ -66,8 +67,8 @@ static void compare(const rm_op *op, rm_slot slot, const double *got, const doub
     }
     o->norm_error = diff2 == 0 ? 0 : sqrt(diff2 / want2);
     o->max_error = diff_max == 0 ? 0 : diff_max / want_max;
-    o->norm_tolerance = exact ? 0 : factor[op->code].norm * unit_of(op, t.dtype);
-    o->max_tolerance = exact ? 0 : factor[op->code].max * unit_of(op, t.dtype);
+    o->norm_tolerance = exact ? 0 : factor[op->code].norm * unit_of(op, slot, t.dtype, via);
+    o->max_tolerance = exact ? 0 : factor[op->code].max * unit_of(op, slot, t.dtype, via);
     o->passed = o->finite && !o->zero && o->norm_error <= o->norm_tolerance && o->max_error <= o->max_tolerance;
 }
 
@@ -147,7 +148,7 @@ static rm_status compare_slot(check_run *got, check_run *want, const rm_op *op, 
     rm_status st = a && b ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory comparing %s", rm_opcode_name(op->code));
     if (st == RM_OK) st = check_run_get(got, slot, a);
     if (st == RM_OK) st = check_run_get(want, slot, b);
-    if (st == RM_OK) compare(op, slot, a, b, n, out);
+    if (st == RM_OK) compare(op, slot, got->info.via, a, b, n, out);
     free(a);
     free(b);
     return st;

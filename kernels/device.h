@@ -29,6 +29,7 @@ typedef struct rm_plan_info {
     int32_t  x, x2, w, y;            /* layouts wanted for X(and DX)/X2/W(and DW)/Y(and DY); the caller inserts reorders */
     size_t   workspace_bytes;        /* scratch during run, contents undefined between runs */
     size_t   saved_bytes;            /* size of SAVED, from forward to backward */
+    rm_dtype via;                    /* type that a wider Y or DW is rounded to on its way; RM_F32: none */
     uint64_t flops, bytes_read, bytes_written;
 } rm_plan_info;
 

@@ -181,6 +181,7 @@ static void lay_out(cuda_plan *p, rm_plan_info *i)
     if (is_fc(op->code)) i->y = RM_LAYOUT_NCHW;
     if (writes_weights(op->code) && !same_memory(&op->w, &low->w)) p->u.dnn.w = cuda_align(bytes_of(low, RM_DW));
     if (is_fc(op->code) && !same_memory(&op->y, &low->y)) p->u.dnn.y = cuda_align(bytes_of(low, y_slot(op->code)));
+    if (rm_dtype_bytes(op->x.dtype) == 2) i->via = op->x.dtype;
     i->workspace_bytes = cuda_align((size_t)p->u.dnn.plan->workspace_bytes) + p->u.dnn.w + p->u.dnn.y;
     if (is_pool(op->code)) i->saved_bytes = bytes_of(low, RM_SAVED);
     snprintf(i->impl, sizeof i->impl, "cudnn:%.57s", p->u.dnn.plan->name);

@@ -383,7 +383,7 @@ static rm_status mode_abort(bed *b, json_t *out)
 /* Steps of the network on different images: enqueued, recorded, run again. Every rank has the same weights, to the bit, only if all gradients were summed. */
 static rm_status mode_engine(bed *b, json_t *out)
 {
-    enum { PX = 16, BATCH = 2, CLASSES = 10, STEPS = 4 };
+    enum { PX = 16, BATCH = 8, CLASSES = 10, STEPS = 4 }; /* fewer images are fewer samples than batch norm can bear */
     rm_recipe recipe;
     rm_engine e;
     rm_synthetic images;
@@ -394,7 +394,7 @@ static rm_status mode_engine(bed *b, json_t *out)
     RM_TRY(rm_synthetic_new(BATCH, PX, CLASSES, (uint64_t)(b->c->rank + 1), &images));
     const rm_source source = rm_source_synthetic(&images);
     for (uint64_t i = 0; i < STEPS; i++) {
-        RM_TRY(rm_engine_step(&e, &source, i, 0.01, &step));
+        RM_TRY(rm_engine_step(&e, &source, i, 0.001, &step));
         for (uint32_t k = 0; k < e.buckets.n; k++) NEED(e.buckets.at[k].start_ns && e.buckets.at[k].start_ns <= e.buckets.at[k].end_ns);
     }
     NEED(e.recording[RM_REDUCE_OVERLAPPED]);
