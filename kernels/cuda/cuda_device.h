@@ -15,7 +15,7 @@
 
 enum { CUDA_PADDED = RM_LAYOUT_PRIVATE, CUDA_PAD = 8 /* channels are a multiple of it */, CUDA_ALIGN = 256 };
 
-struct rm_queue { struct cuda_device *device; cudaStream_t stream; };
+struct rm_queue { cudaStream_t stream; };
 /* `order` makes queues wait inside a recording, where `time` is recorded for its time alone (an external event). */
 struct rm_mark { struct cuda_device *device; cudaEvent_t time, order; uint64_t recording; bool set; };
 struct rm_recording { cudaGraphExec_t exec; };

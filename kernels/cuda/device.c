@@ -85,9 +85,8 @@ static rm_status rebase(cuda_device *d)
     return RM_OK;
 }
 
-static rm_status queue_open(cuda_device *d, rm_queue *q)
+static rm_status queue_open(rm_queue *q)
 {
-    q->device = d;
     return rm_cuda_check(cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking), "make a stream");
 }
 
@@ -99,7 +98,7 @@ static rm_status open_parts(cuda_device *d)
         return rm_fail(RM_E_ARG, "cuda: this process is to take GPU %d, but %d are visible: start fewer ranks on this host, or let CUDA_VISIBLE_DEVICES show more", d->ordinal, n);
     RM_TRY(rm_cuda_check(cudaSetDevice(d->ordinal), "take a GPU"));
     RM_TRY(fill_info(d));
-    RM_TRY(queue_open(d, &d->compute));
+    RM_TRY(queue_open(&d->compute));
     RM_TRY(rm_cuda_check(cudaEventCreate(&d->base_event), "make an event"));
     RM_TRY(rm_cudnn_check(cudnnCreate(&d->cudnn), "begin"));
     RM_TRY(rm_cudnn_device_open(d->ordinal, &d->gpu));
@@ -221,7 +220,7 @@ static rm_status cuda_queue_new(rm_device *d, rm_queue **out_queue)
 {
     rm_queue *q = calloc(1, sizeof *q);
     if (!q) return rm_fail(RM_E_NOMEM, "cuda: no memory for a stream");
-    const rm_status st = queue_open(cuda_of(d), q);
+    const rm_status st = queue_open(q);
     if (st != RM_OK) {
         free(q);
         return st;

@@ -67,6 +67,20 @@ static void every_kind(void **state)
     rm_cupti_log_free(&log);
 }
 
+/* What a call is called, without the version that it has in the library. */
+static void calls_have_no_versions(void **state)
+{
+    (void)state;
+    rm_cupti_log log = { 0 };
+    cupti_buffer b = { .n = 0 };
+    cupti_put_call(&b, CUPTI_ACTIVITY_KIND_DRIVER, CUPTI_DRIVER_TRACE_CBID_cuMemcpyHtoDAsync_v2, 14, 151, 158);
+    cupti_put_copy(&b, 14, 14, 3, 160, 170, 4096);
+    const rm_cupti_step s = step_of(&log, &b);
+    assert_int_equal(s.n, 2);
+    assert_string_equal(name(&log, &s.at[0]), "cuMemcpyHtoDAsync");
+    rm_cupti_log_free(&log);
+}
+
 /* The runtime's call and the driver's call in it: one launch, the outer. Either may be what a record names, and what was pushed is known by. */
 static void nested_calls_are_one_launch(void **state)
 {
@@ -243,7 +257,7 @@ static void opens_or_says_why(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind), cmocka_unit_test(nested_calls_are_one_launch), cmocka_unit_test(across_buffers),
+        cmocka_unit_test(every_kind), cmocka_unit_test(calls_have_no_versions), cmocka_unit_test(nested_calls_are_one_launch), cmocka_unit_test(across_buffers),
         cmocka_unit_test(graph_kernels_are_part_of_nothing), cmocka_unit_test(zero_times_are_missing), cmocka_unit_test(other_kinds_and_other_tools),
         cmocka_unit_test(cut_buffers_are_counted), cmocka_unit_test(names_are_copied), cmocka_unit_test(clocks_drift), cmocka_unit_test(opens_or_says_why),
     };
