@@ -329,15 +329,21 @@ static rm_status store_rows(gate *g)
     return RM_OK;
 }
 
-static rm_status no_baseline(gate *g)
+static void label(bench_gate_side *side, const char *a, const char *b)
+{
+    if (!side->label[0]) snprintf(side->label, sizeof side->label, "%.100s", a[0] ? a : b);
+}
+
+/* There is nothing to run: no baseline, or a build that failed. Who reads the outputs is to know. */
+static rm_status unopened(gate *g, rp_verdict v)
 {
     char why[1024];
     snprintf(why, sizeof why, "%s", rm_last_error());
-    snprintf(g->sides.at[0].label, sizeof g->sides.at[0].label, "%.100s", g->o->against);
-    snprintf(g->sides.at[1].label, sizeof g->sides.at[1].label, "%.100s", g->o->b[0] ? g->o->b : g->o->head);
+    label(&g->sides.at[0], g->o->against[0] ? g->o->against : g->o->a, g->o->base);
+    label(&g->sides.at[1], g->o->b, g->o->head);
     g->pairs.seed = g->o->seed_given ? (uint64_t)g->o->seed : drawn_seed();
     RM_TRY(set_reproduce(g));
-    RM_TRY(same_row_for_all(g, RP_NO_BASELINE, why));
+    RM_TRY(same_row_for_all(g, v, why));
     RM_TRY(bench_gate_print(g->o, NULL, g->rows));
     return bench_gate_status(g->rows);
 }
@@ -356,7 +362,8 @@ static rm_status settle(gate *g)
 static rm_status compare(gate *g)
 {
     const rm_status opened = open_gate(g);
-    if (opened == RM_E_NO_BASELINE) return no_baseline(g);
+    if (opened == RM_E_NO_BASELINE) return unopened(g, RP_NO_BASELINE);
+    if (opened == RM_E_NUMERIC) return unopened(g, RP_TROUBLE);
     RM_TRY(opened);
     RM_TRY(begin_run(g));
     RM_TRY(judge(g));

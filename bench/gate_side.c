@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "bench/gate_side.h"
+#include "base/log.h"
 #include "base/strbuf.h"
 #include "bench/gate_build.h"
 #include "bench/options.h"
@@ -140,6 +141,8 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
         out->at[i].letter = "ab"[i];
     }
     if (commands) return of_commands(o, out);
+    const char *plans = getenv("RINGMARK_PLANS");
+    if (plans && strcmp(plans, "none") == 0) rm_warn("RINGMARK_PLANS is none: each run chooses its implementations anew, and A and B may differ in them");
     rm_status st = of_build(o, o->base, &out->at[0]);
     if (st == RM_OK) st = of_build(o, o->head, &out->at[1]);
     const bool built = out->at[0].revision[0] || out->at[1].revision[0];

@@ -115,7 +115,8 @@ expect 1 '^REGRESSED seconds T2 delta=\+9.09%' "${ab[@]}" --base two --head .
 [[ $(git status --porcelain) == " M value.h"$'\n'"?? untracked" ]] || fail "the folder's index changed: $(git status --porcelain)"
 expect 2 'is no program, no folder, and no revision' "${ab[@]}" --base nowhere --head two
 echo 'this is no C' >> bench.c
-expect 2 'the build failed' "${ab[@]}" --base two --head .
+expect 2 '^TROUBLE seconds T2: the build failed: .*build.log' "${ab[@]}" --base two --head . --junit broken.xml
+grep -q '<error message="TROUBLE seconds T2: the build failed' broken.xml || fail "a build that failed is not in JUnit"
 cd .. && mkdir plain && cd plain || exit 2
 GIT_CEILING_DIRECTORIES=$(dirname "$PWD") expect 2 'no git repository here' "${ab[@]}" --base one --head two
 finish
