@@ -40,7 +40,7 @@ static json_t *fit_json(const json_t *like, const rm_cost_point *p, uint32_t n)
     const double error = rm_cost_leave_one_out(p, n);
     json_t *row = json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:s, s:o, s:f, s:o, s:o}", "kind", "fit", "op", bench_row_text(like, "op"), "ranks",
                             json_object_get(like, "ranks"), "hosts", json_object_get(like, "hosts"), "dtype", json_object_get(like, "dtype"), "comm_library",
-                            json_object_get(like, "comm_library"), "oversubscribed", json_object_get(like, "oversubscribed"), "origin", "measured", "cost",
+                            json_object_get(like, "comm_library"), "oversubscribed", json_object_get(like, "oversubscribed"), "origin", bench_row_text(like, "origin"), "cost",
                             rm_cost_json(&c), "alpha_s", rm_cost_alpha_ns(&c) * 1e-9, "beta_s_per_byte",
                             c.n > 1 ? bench_number(rm_cost_ns_per_byte(&c) * 1e-9) : json_null(), "fit_error_share", bench_number(error));
     if (row && c.n < 2) json_object_set_new(row, "beta_s_per_byte_reason", json_string("one point has no slope"));

@@ -92,7 +92,7 @@ static rm_status set_up(rank_run *r)
 static rm_status watch(rank_run *r, bool timed, bool traced)
 {
     rm_step_trace_pause(&r->trace, &r->e, !traced);
-    return rm_net_timers(r->e.net, timed);
+    return rm_engine_set_timers(&r->e, timed);
 }
 
 static rm_status one_step(rank_run *r, int32_t i, bool traced)

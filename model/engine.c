@@ -155,6 +155,12 @@ void rm_engine_free(rm_engine *e)
     memset(e, 0, sizeof *e);
 }
 
+rm_status rm_engine_set_timers(rm_engine *e, bool on)
+{
+    rm_engine_forget_recordings(e); /* their marks go */
+    return rm_net_timers(e->net, on);
+}
+
 rm_status rm_engine_resize(rm_engine *e, int32_t px)
 {
     if (e->cfg.px == px) return RM_OK;

@@ -86,6 +86,8 @@ typedef struct rm_kernel_times {
     uint64_t overhead_ns, step_ns; /* CUPTI's own, in these steps, and their sum */
 } rm_kernel_times;
 void      rm_engine_get_kernel_times(const rm_engine *e, rm_kernel_times *out); /* of the trace that is on */
+/* Marks around every op, or none, between steps. Sync. */
+rm_status rm_engine_set_timers(rm_engine *e, bool on) RM_CHECKED;
 /* Changes the image size; parameters stay. */
 rm_status rm_engine_resize(rm_engine *e, int32_t px) RM_CHECKED;
 

@@ -275,7 +275,7 @@ static rm_status work_ahead(rm_engine *e, const rm_source *src, rm_step *s)
     RM_TRY(fetch(e, src));
     RM_TRY(finish_step(e, s));
     RM_TRY(rm_buckets_end(&e->buckets, recorded && reduces(e) ? (int)e->mode : NOT_RECORDED));
-    if (e->cfg.timers) return device_times(e, s);
+    if (rm_net_copy(e->net)->begin) return device_times(e, s);
     s->forward_end_ns = s->backward_end_ns = s->update_begin_ns = e->host_from_ns;
     return RM_OK;
 }

@@ -59,12 +59,12 @@ static rm_status fill_info(cuda_device *d)
     rm_device_info *i = &d->info;
     const size_t v = cudnnGetVersion();
     snprintf(i->device, sizeof i->device, "cuda");
-    snprintf(i->name, sizeof i->name, "%.95s", p.name);
+    snprintf(i->name, sizeof i->name, "%.70s%s", p.name, rm_cuda_doubles ? " (test double)" : "");
     snprintf(i->library, sizeof i->library, "cuDNN %zu.%zu.%zu, CUDA %d.%d", v / 10000, v / 100 % 100, v % 100, runtime / 1000, runtime % 1000 / 10);
-    snprintf(i->isa, sizeof i->isa, "sm_%d%d", p.major, p.minor);
+    snprintf(i->isa, sizeof i->isa, "sm_%d%d, %d multiprocessors", p.major, p.minor, p.multiProcessorCount);
     snprintf(i->bus, sizeof i->bus, "%04x:%02x:%02x.0", (unsigned)p.pciDomainID, (unsigned)p.pciBusID & 0xff, (unsigned)p.pciDeviceID & 0x1f);
     snprintf(i->caveat, sizeof i->caveat, "%s", rm_cuda_doubles ? "test doubles, not a GPU" : "unverified on hardware");
-    i->threads = p.multiProcessorCount;
+    i->threads = 1; /* of the host, which enqueues */
     i->memory_bytes = p.totalGlobalMem;
     i->dtypes = i->native_dtypes = 1u << RM_F32 | 1u << RM_TF32 | 1u << RM_BF16 | 1u << RM_F16;
     i->async = true;

@@ -58,9 +58,9 @@ static void says_what_it_is(void **state)
     assert_non_null(strstr(i.name, "H100"));
     assert_non_null(strstr(i.library, "cuDNN 9."));
     assert_non_null(strstr(i.library, "CUDA 13.0"));
-    assert_string_equal(i.isa, "sm_90");
+    assert_string_equal(i.isa, "sm_90, 132 multiprocessors");
     assert_string_equal(i.caveat, "test doubles, not a GPU");
-    assert_true(i.threads > 100 && i.memory_bytes > (uint64_t)60 << 30 && i.async);
+    assert_true(i.threads == 1 && i.memory_bytes > (uint64_t)60 << 30 && i.async);
     assert_int_equal(i.dtypes, 1u << RM_F32 | 1u << RM_TF32 | 1u << RM_BF16 | 1u << RM_F16);
     ok(rm_device_count("cuda", &n));
     assert_int_equal(n, 8);
