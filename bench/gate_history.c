@@ -106,15 +106,30 @@ static bool ab_of(const json_t *row, char base[64], char head[64], const char **
     return base[0] && head[0] && strcmp(base, head) != 0;
 }
 
-static void add_command(json_t *row)
+/* The metric of a row as a path into what a command prints; "" for the usual one, which bench gate ab knows. */
+static void metric_for_ab(const bench_options *o, const json_t *row, char out[512])
 {
-    char base[64], head[64];
+    const char *path = bench_row_text(row, "path");
+    out[0] = 0;
+    if (o->metric.n && path[0])
+        snprintf(out, 512, "%s=$.results[0]%s:effect=%g%%%s", bench_row_text(row, "metric"), path + 1, 100 * bench_row_real(row, "effect"),
+                 json_is_true(json_object_get(row, "higher")) ? ":higher" : "");
+}
+
+static void add_command(const bench_options *o, json_t *row)
+{
+    char base[64], head[64], metric[512];
     const char *bench;
     rm_strbuf s = { 0 };
     if (rp_verdict_of(row) != RP_SUSPECT) return;
     if (ab_of(row, base, head, &bench)) {
         rm_str_addf(&s, "bench gate ab --base %s --head %s --bench ", base, head);
         bench_put_word(&s, bench);
+        metric_for_ab(o, row, metric);
+        if (metric[0]) {
+            rm_str_add(&s, " --metric ");
+            bench_put_word(&s, metric);
+        }
         if (!s.failed) json_object_set_new(row, "reproduce", json_string(s.text));
     } else {
         json_object_set_new(
@@ -129,7 +144,7 @@ static void add_command(json_t *row)
 static rm_status decide(history *h, json_t *row)
 {
     static const char *const word[] = { "ab" };
-    char base[64], head[64];
+    char base[64], head[64], metric[512];
     bench_options o = *h->o;
     if (!h->o->then_ab || !ab_of(row, base, head, &o.gate_bench)) return rp_verdict_status(RP_SUSPECT);
     o.arg = word;
@@ -137,6 +152,8 @@ static rm_status decide(history *h, json_t *row)
     o.base = base;
     o.head = head;
     o.json = false;
+    metric_for_ab(h->o, row, metric);
+    o.metric = (bench_list) { .item = { metric }, .n = metric[0] ? 1 : 0 };
     rm_info("suspect: %s; the pairs decide", bench_row_text(row, "series"));
     return bench_gate_ab(&o);
 }
@@ -218,7 +235,7 @@ static rm_status go_through(history *h)
     {
         rp_verdict v = rp_verdict_of(row);
         name_commits(row);
-        add_command(row);
+        add_command(h->o, row);
         if (h->table) print_row(row);
         if (v == RP_SUSPECT && h->o->then_ab) {
             const rm_status st = decide(h, row);

@@ -42,25 +42,32 @@ static rm_status open_op(replicate *r)
     return RM_OK;
 }
 
-static rm_status steps(replicate *r, double slower, double step_s[STEPS])
+/* op_s: of the operation alone; step_s: with the slow-down. */
+static rm_status steps(replicate *r, double slower, double op_s[STEPS], double step_s[STEPS])
 {
     for (int i = 0; i < STEPS; i++) {
         const uint64_t begin = rm_now_ns();
         RM_TRY(rm_device_run(r->device, NULL, r->plan, &r->args));
         RM_TRY(rm_device_sync(r->device, NULL));
         const uint64_t took = rm_now_ns() - begin;
+        op_s[i] = rm_s(took);
         if (slower > 0) rm_spin_ns((uint64_t)(slower * (double)took));
         step_s[i] = rm_s(rm_now_ns() - begin);
     }
     return RM_OK;
 }
 
-/* The plain JSON of a program that a gate runs, without the envelope, whose facts about the machine take longer than the steps. */
-static rm_status print(const double step_s[STEPS])
+static json_t *numbers(const double x[STEPS])
 {
     json_t *all = json_array();
-    for (int i = 0; i < STEPS; i++) json_array_append_new(all, json_real(step_s[i]));
-    json_t *root = json_pack("{s:s, s:o}", "op", op_text, "step_s", all);
+    for (int i = 0; i < STEPS; i++) json_array_append_new(all, json_real(x[i]));
+    return all;
+}
+
+/* The plain JSON of a program that a gate runs, without the envelope, whose facts about the machine take longer than the steps. */
+static rm_status print(const double op_s[STEPS], const double step_s[STEPS])
+{
+    json_t *root = json_pack("{s:s, s:o, s:o}", "op", op_text, "op_s", numbers(op_s), "step_s", numbers(step_s));
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     const bool written = text && puts(text) != EOF && fflush(stdout) == 0;
     rm_status st = written ? RM_OK : text ? rm_fail_errno("cannot write the JSON to stdout") : rm_fail(RM_E_NOMEM, "out of memory for the JSON");
@@ -71,11 +78,11 @@ static rm_status print(const double step_s[STEPS])
 
 rm_status bench_gate_replicate(const bench_options *o)
 {
-    double slower = 0, step_s[STEPS];
+    double slower = 0, op_s[STEPS], step_s[STEPS];
     replicate r = { 0 };
     if (o->slow[0]) RM_TRY(bench_share_parse(o->slow, "--slow", &slower));
     rm_status st = open_op(&r);
-    if (st == RM_OK) st = steps(&r, slower, step_s);
+    if (st == RM_OK) st = steps(&r, slower, op_s, step_s);
     shut(&r);
-    return st == RM_OK ? print(step_s) : st;
+    return st == RM_OK ? print(op_s, step_s) : st;
 }

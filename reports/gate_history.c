@@ -190,11 +190,12 @@ static json_t *row_of(const rp_data *d, const series *s, const rp_screened *v, j
     json_t *best = judged ? json_pack("{s:f, s:f, s:s, s:i}", "value", back(s, v->best), "delta", v->best_delta, "revision",
                                       s->session[v->best_from + v->best_sessions - 1].revision, "session", v->best_from)
                           : json_null();
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:s, s:s, s:o, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "history", "series", name, "command",
-                     s->newest->run->command, "metric", s->metric->name, "higher", s->metric->higher, "effect", s->metric->effect, "command_line",
-                     s->newest->run->command_line, "origin", s->newest->origin, "sessions", sessions_json(s), "short_sessions", s->too_short, "newest_runs",
-                     s->newest_runs ? json_integer(s->newest_runs) : json_null(), "changes", changes, "verdict", rp_verdict_key(v->verdict), "delta",
-                     number(v->delta), "threshold", number(v->threshold), "baseline", baseline, "best", best, "pinned", pinned_json(d, s));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:f, s:s, s:s, s:o, s:i, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "kind", "history", "series", name,
+                     "command", s->newest->run->command, "metric", s->metric->name, "path", s->metric->path, "higher", s->metric->higher, "effect",
+                     s->metric->effect, "command_line", s->newest->run->command_line, "origin", s->newest->origin, "sessions", sessions_json(s),
+                     "short_sessions", s->too_short, "newest_runs", s->newest_runs ? json_integer(s->newest_runs) : json_null(), "changes", changes, "verdict",
+                     rp_verdict_key(v->verdict), "delta", number(v->delta), "threshold", number(v->threshold), "baseline", baseline, "best", best, "pinned",
+                     pinned_json(d, s));
 }
 
 static rm_status add_row(const rp_data *d, const series *s, json_t *rows)

@@ -24,7 +24,7 @@ typedef struct rp_history_config {
 } rp_history_config;
 
 /* Appends a row for each series that has a whole session or more to the array `rows`, newest series first:
- * {"kind": "history", "series", "command", "metric", "higher", "effect", "command_line", "origin",
+ * {"kind": "history", "series", "command", "metric", "path", "higher", "effect", "command_line", "origin",
  *  "sessions": [{"begun", "revision", "runs", "value"}], "short_sessions", "newest_runs": of a session that is not yet whole, else null,
  *  "changes": [{"session", "delta", "from", "to"}]: where the level changed, from revision to revision,
  *  "verdict", "delta", "threshold", "baseline": {"value", "session", "sessions", "revision"}, "best": {"value", "delta", "revision", "session"},
