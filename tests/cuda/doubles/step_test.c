@@ -290,7 +290,7 @@ static void recorded_step_in_bf16(void **state) { recorded_is_plain(RM_BF16); }
 int main(int argc, char **argv)
 {
     const struct CMUnitTest quick[] = {
-        cmocka_unit_test_teardown(every_op_in_fp32, no_findings), cmocka_unit_test_teardown(smooth_network, no_findings),
+        cmocka_unit_test_teardown(quick_fp32, no_findings), cmocka_unit_test_teardown(smooth_network, no_findings),
         cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
     };
     const struct CMUnitTest all[] = {
