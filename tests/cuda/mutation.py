@@ -70,6 +70,7 @@ SIGNS = (
     ('sanitizer', re.compile(r'(?:ERROR: (\w+Sanitizer: [\w-]+)|: runtime error: (.*))')),
 )
 ROUND = 60  # mutants, after which all files have had their turn
+CODE = ('.c', '.h', '.cu', '.cuh', '.inc', '.txt', '.cmake', '.case', '.recipe')
 COLUMNS = ('killed', 'survived', 'no build', 'same code')
 
 
@@ -118,11 +119,14 @@ class Shop:
     def copy(self):
         """Brings the copy up to date; what did not change keeps its time, so that little is built again."""
         listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=SOURCE, check=True, capture_output=True, text=True).stdout.split('\n')
+        stamp = hashlib.sha256()
         for name in listed:
             source, target = SOURCE / name, self.tree / name
             if not name or not source.is_file():
                 continue
             content = source.read_bytes()
+            if name.endswith(CODE):
+                stamp.update(name.encode() + b'\0' + content)
             if name.endswith(('CMakeLists.txt', '.cmake')):
                 content = content.replace(b'CONFIGURE_DEPENDS ', b'')  # no files come or go: ninja need not look
             if target.is_file() and target.read_bytes() == content:
@@ -130,6 +134,7 @@ class Shop:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             target.chmod(source.stat().st_mode)
+        self.stamp = stamp.hexdigest()
         deps = self.tree / '.deps'
         if (SOURCE / '.deps').exists() and not deps.is_symlink():
             deps.symlink_to(SOURCE / '.deps')
@@ -189,12 +194,19 @@ class Shop:
             sys.exit('the originals do not build:\n' + self.log.read_text()[-4000:])
         for path in paths:
             self.objects[path] = self.digest(self.objects_of(path))
+        kept = self.tree / 'build' / 'limits.json'  # the same tree need not be tried twice
+        known = json.loads(kept.read_text()) if kept.exists() else {}
+        known = known if known.get('stamp') == self.stamp else {'stamp': self.stamp}
         for program, arguments in wanted:
+            if f'{program} {arguments}' in known:
+                self.limits[program, arguments] = known[f'{program} {arguments}']
+                continue
             begin = time.monotonic()
             how, what = self.test(program, arguments, 600)
             if how:
                 sys.exit(f'the original fails: {program} {arguments}: {how} {what}')
-            self.limits[program, arguments] = 20 + 8 * (time.monotonic() - begin)
+            known[f'{program} {arguments}'] = self.limits[program, arguments] = 20 + 8 * (time.monotonic() - begin)
+            kept.write_text(json.dumps(known), encoding='utf-8')
 
     def put(self, path, text):
         (self.tree / path).write_text(text, encoding='utf-8')
