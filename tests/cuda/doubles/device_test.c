@@ -39,7 +39,8 @@ static int close_all(void **state)
     for (size_t i = 0; i < RM_COUNT(f.mark); i++) rm_mark_free(f.d, f.mark[i]);
     rm_queue_free(f.d, f.q);
     rm_device_close(f.d);
-    const unsigned n = dbl_findings();
+    if (dbl_alive()) print_error("%d blocks of memory, streams, events and graphs were not given back\n", dbl_alive());
+    const unsigned n = dbl_findings() + (unsigned)dbl_alive();
     dbl_findings_clear();
     return n ? -1 : 0;
 }

@@ -60,4 +60,7 @@ void dbl_set_watch(const dbl_watch *w);         /* NULL: nobody watches */
 void     dbl_finding(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 unsigned dbl_findings(void);                    /* so far; tests of the doubles read and clear it */
 void     dbl_findings_clear(void);
+/* Blocks of memory, streams, events and graphs that were made and not given back. */
+int      dbl_alive(void);
+void     dbl_born(int one);                      /* for the doubles: 1 or -1 */
 #endif

@@ -8,6 +8,7 @@
 
 enum { STATUS = 99, SHOWN = 40 };
 static atomic_uint found;
+static atomic_int alive;
 
 static __attribute__((destructor)) void at_end(void)
 {
@@ -30,3 +31,6 @@ void dbl_finding(const char *fmt, ...)
 
 unsigned dbl_findings(void) { return atomic_load(&found); }
 void     dbl_findings_clear(void) { atomic_store(&found, 0); }
+
+int  dbl_alive(void) { return atomic_load(&alive); }
+void dbl_born(int one) { atomic_fetch_add(&alive, one); }

@@ -267,6 +267,7 @@ cudaError_t CUDARTAPI cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out
 {
     dbl_lock();
     const cudaError_t e = end_capture(dbl_stream_of(stream), out_graph);
+    if (e == cudaSuccess) dbl_born(1);
     dbl_unlock();
     return dbl_said(e);
 }
@@ -331,6 +332,7 @@ cudaError_t CUDARTAPI cudaGraphDestroy(cudaGraph_t g)
     if (!g) return dbl_said(cudaErrorInvalidValue);
     dbl_lock();
     graph_drop(g);
+    dbl_born(-1);
     dbl_unlock();
     return dbl_said(cudaSuccess);
 }
@@ -359,6 +361,7 @@ cudaError_t CUDARTAPI cudaGraphInstantiate(cudaGraphExec_t *out_exec, cudaGraph_
     for (int i = 0; i < g->chains; i++) all &= (x->actor[i] = dbl_actor_new()) >= 0;
     if (all) *out_exec = x;
     else exec_drop(x);
+    dbl_born(all);
     dbl_unlock();
     return dbl_said(all ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -371,6 +374,7 @@ cudaError_t CUDARTAPI cudaGraphExecDestroy(cudaGraphExec_t x)
     if (!x) return dbl_said(cudaErrorInvalidValue);
     dbl_lock();
     exec_drop(x);
+    dbl_born(-1);
     dbl_unlock();
     return dbl_said(cudaSuccess);
 }

@@ -93,6 +93,7 @@ static void *block_new(int part, size_t bytes)
     dbl_blocks[n_blocks++] = (dbl_block){ lo, lo + bytes, part, true, ++numbers };
     for (size_t i = page; i < page + pages + 2; i++) *owner_of(part, i) = (uint32_t)n_blocks;
     used_bytes[part] += pages * DBL_PAGE;
+    dbl_born(1);
     return (void *)lo;
 }
 
@@ -107,6 +108,7 @@ static void block_end(dbl_block *b)
     const size_t bytes = pages_of(b->hi - b->lo) * DBL_PAGE;
     dbl_block_freed(b);
     b->live = false;
+    dbl_born(-1);
     mmap((void *)(b->lo - ALIGN), bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     used_bytes[b->part] -= bytes;
 }

@@ -181,6 +181,7 @@ cudaError_t CUDARTAPI cudaStreamCreateWithPriority(cudaStream_t *out_stream, uns
     dbl_unlock();
     if (!s) return dbl_said(cudaErrorMemoryAllocation);
     *out_stream = s;
+    dbl_born(1);
     return dbl_said(cudaSuccess);
 }
 cudaError_t CUDARTAPI cudaStreamCreateWithFlags(cudaStream_t *s, unsigned int flags) { return cudaStreamCreateWithPriority(s, flags, 0); }
@@ -194,6 +195,7 @@ cudaError_t CUDARTAPI cudaStreamDestroy(cudaStream_t stream)
     cudaError_t e = s && !s->legacy ? dbl_forbid(s) : cudaErrorInvalidResourceHandle;
     if (e == cudaSuccess) {
         s->dead = true;
+        dbl_born(-1);
         if (!s->first) dbl_stream_end(s);
     }
     dbl_unlock();
@@ -294,6 +296,7 @@ cudaError_t CUDARTAPI cudaEventCreateWithFlags(cudaEvent_t *out_event, unsigned 
     e->gpu = dbl_current();
     e->flags = flags;
     *out_event = e;
+    dbl_born(1);
     return dbl_said(cudaSuccess);
 }
 cudaError_t CUDARTAPI cudaEventCreate(cudaEvent_t *e) { return cudaEventCreateWithFlags(e, cudaEventDefault); }
@@ -304,6 +307,7 @@ cudaError_t CUDARTAPI cudaEventDestroy(cudaEvent_t event)
     const cudaError_t e = dbl_event_fine(event);
     if (e == cudaSuccess) {
         event->dead = true;
+        dbl_born(-1);
         dbl_moment_drop(event->record);
         free(event->tip);
         event->record = NULL;
