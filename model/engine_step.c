@@ -228,7 +228,7 @@ static rm_status fetch(rm_engine *e, const rm_source *src)
     return st;
 }
 
-/* When the device was done with what the host's clock tells of elsewhere. Needs layer timers. */
+/* When the device was done with what the host's clock tells of elsewhere, and when it computed (account() has the update). Needs layer timers. */
 static rm_status device_times(rm_engine *e, rm_step *s)
 {
     const rm_node *node, *part;
@@ -238,14 +238,17 @@ static rm_status device_times(rm_engine *e, rm_step *s)
     for (int32_t i = 0; i < n; i++) {
         if (n_part && node[i].pass == RM_PASS_UPDATE) continue;
         RM_TRY(rm_node_ns(e->net, &node[i], &begin, &end));
+        if (node[i].pass == RM_PASS_UPDATE) {
+            s->update_begin_ns = begin;
+            continue;
+        }
         if (node[i].pass <= RM_PASS_LOSS) s->forward_end_ns = end;
-        else if (node[i].pass < RM_PASS_UPDATE) s->backward_end_ns = end;
-        else s->update_begin_ns = begin;
+        else s->backward_end_ns = end;
+        RM_TRY(rm_intervals_add(&e->classes.compute, begin, end));
     }
     if (n_part) RM_TRY(rm_node_ns(e->net, part, &s->update_begin_ns, &end));
     const uint64_t last = e->buckets.n ? e->buckets.at[e->buckets.n - 1].end_ns : 0;
     if (last > s->backward_end_ns && rm_comm_size(e->comm) > 1) s->blocking_ns += last - s->backward_end_ns;
-    RM_TRY(add_compute(e, RM_PASS_INPUT, RM_PASS_ACCUMULATE));
     const rm_node *copy = rm_net_copy(e->net);
     RM_TRY(rm_node_ns(e->net, copy, &begin, &end));
     return rm_intervals_add(&e->classes.copy, begin, end);

@@ -15,6 +15,9 @@
 
 enum { CUDA_PADDED = RM_LAYOUT_PRIVATE, CUDA_PAD = 8 /* channels are a multiple of it */, CUDA_ALIGN = 256 };
 
+/* Defined by programs whose CUDA libraries are test doubles (tests/cuda/doubles); not empty: candidates are timed there too. */
+extern const char rm_cuda_doubles[] __attribute__((weak));
+
 struct rm_queue { cudaStream_t stream; };
 /* `order` makes queues wait inside a recording, where `time` is recorded for its time alone (an external event). */
 struct rm_mark { struct cuda_device *device; cudaEvent_t time, order; uint64_t recording; bool set; };

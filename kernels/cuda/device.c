@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Defined by programs whose CUDA libraries are test doubles (tests/cuda/doubles); not empty: candidates are timed there too. */
-extern const char rm_cuda_doubles[] __attribute__((weak));
-
 enum { PAGE = 4096, REBASE_NS = 100000000, TRIES = 4, NEAR_NS = 20000 };
 
 rm_status rm_cuda_check(cudaError_t e, const char *what)

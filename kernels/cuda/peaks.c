@@ -8,8 +8,6 @@
 
 enum { REPEATS = 20, SIDE = 4096, SIDE_ON_DOUBLES = 64 };
 
-extern const char rm_cuda_doubles[] __attribute__((weak));
-
 static double best_s(const rm_time_result *r)
 {
     double best = INFINITY;
