@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/commands.h"
+#include "bench/inject.h"
 #include "bench/layer_table.h"
 #include "bench/layers_compare.h"
 #include "bench/project.h"
@@ -101,6 +102,7 @@ static json_t *result_json(const bench_options *o, const bench_session *s, const
                             bench_time_json(t->step_s, t->n), "reproduce", bench_reproduce(&bench_cmd_layers, o));
     json_object_update(row, table);
     json_decref(table);
+    json_object_set_new(row, "injected", json_string(o->inject));
     set_peaks(row, e, peaks, why);
     json_object_set_new(row, "kernel_times", json_string("events"));
     json_object_set_new(row, "kernel_times_reason", json_string("a layer's time is that between the device's marks around it, gaps between its kernels included"));
@@ -137,6 +139,7 @@ static rm_status run(const bench_options *o)
                             .timers = true,
                             .seed = (uint64_t)o->seed };
     RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
+    RM_TRY_GOTO(st, bench_inject_parse(o->inject, 0, 1, e.net, &e.inject), out);
     e.watch = s.watch;
     if (o->dry_run) {
         bench_print_plan(&s, &e);
@@ -145,6 +148,7 @@ static rm_status run(const bench_options *o)
     RM_TRY_GOTO(st, measured(o, &s, &e, &t, &result), out);
     json_t *row = json_object_get(result, "row");
     if (bench_table_wanted(o)) {
+        if (o->inject[0]) printf("injected: %s\n", o->inject);
         bench_layer_table_print(row, 0);
         bench_print_throttled(row, "THROTTLED ", (long long)t.n);
     }
@@ -170,6 +174,7 @@ static const char *const examples[] = {
     "bench layers --px 64 --batch 64",
     "bench layers --px 224 --batch 32 --dtype bf16 --json layers.json",
     "bench layers --no-fuse",
+    "bench layers --inject layer=conv1:10%",
     "bench layers --dry-run",
     "bench layers --project h100 --px 224 --batch 256 --classes 1000 --data synthetic",
     "bench layers --compare before.json after.json",

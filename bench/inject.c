@@ -1,14 +1,17 @@
 #include "bench/inject.h"
+#include "bench/gate_metric.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { EVERY = -1, LAST = -2 };
-static const struct { const char *name; size_t field; int32_t whom; bool one; } kinds[] = {
-    { "straggler", offsetof(rm_inject, compute_ns), LAST, true },
-    { "compute", offsetof(rm_inject, compute_ns), EVERY, true },
-    { "input", offsetof(rm_inject, input_ns), EVERY, true },
-    { "link", offsetof(rm_inject, link_ns), EVERY, false },
+enum { TIME, SHARE };
+static const struct { const char *name; int unit; size_t field; int32_t whom; bool one; } kinds[] = {
+    { "straggler", TIME, offsetof(rm_inject, compute_ns), LAST, true },
+    { "compute", TIME, offsetof(rm_inject, compute_ns), EVERY, true },
+    { "input", TIME, offsetof(rm_inject, input_ns), EVERY, true },
+    { "link", TIME, offsetof(rm_inject, link_ns), EVERY, false },
+    { "step", SHARE, offsetof(rm_inject, step_share), EVERY, true },
 };
 static const struct { const char *name; double ns; } units[] = { { "us", 1e3 }, { "ms", 1e6 }, { "s", 1e9 } };
 static const double longest_ns = 600e9;
@@ -57,32 +60,75 @@ static bool parse_rank(word w, int32_t *out)
     return true;
 }
 
-static rm_status parse_one(word spec, int32_t rank, int32_t ranks, rm_inject *out)
+/* "3%", above 0 and below 100. */
+static bool parse_share(word w, double *out)
 {
-    word time, at;
-    const word name = until(spec, "=", &time);
+    char text[24] = "";
+    if (w.n < 1 || w.n >= sizeof text) return false;
+    memcpy(text, w.text, w.n);
+    return text[0] >= '0' && text[0] <= '9' && bench_share_parse(text, "--inject", out) == RM_OK;
+}
+
+static rm_status parse_amount(word spec, word amount, int unit, void *field)
+{
     uint64_t ns;
+    double share;
+    if (unit == TIME) {
+        if (!parse_time(amount, &ns)) return refuse(spec, "expected a time of at most 600 s with its unit: us, ms or s");
+        *(uint64_t *)field += ns;
+        return RM_OK;
+    }
+    if (!parse_share(amount, &share)) return refuse(spec, "expected a share below 100 %, as in step=3%");
+    *(double *)field += share;
+    return RM_OK;
+}
+
+/* "NAME:10%" or "NAME:PASS:10%", an op of `net`. */
+static rm_status parse_layer(word spec, word what, const rm_net *net, rm_inject *out)
+{
+    const rm_node *node;
+    word rest, share;
+    const word name = until(what, ":", &rest);
+    if (!net) return refuse(spec, "only bench layers slows one layer down");
+    if (!rest.n) return refuse(spec, "expected a layer and a share, as in layer=conv1:10% or layer=conv1:bwd_weights:10%");
+    word pass = until((word){ rest.text + 1, rest.n - 1 }, ":", &share);
+    if (share.n) share = (word){ share.text + 1, share.n - 1 };
+    else share = pass, pass = (word){ "fwd", 3 };
+    if (out->node_share > 0) return refuse(spec, "one layer at a time");
+    if (!parse_share(share, &out->node_share)) return refuse(spec, "expected a share below 100 %, as in layer=conv1:10%");
+    const int32_t n = rm_net_nodes(net, &node);
+    for (out->node = 0; out->node < n; out->node++)
+        if (is(name, node[out->node].name) && is(pass, rm_pass_name(node[out->node].pass))) return RM_OK;
+    return refuse(spec, "there is no such layer and pass: bench layers lists them");
+}
+
+static rm_status parse_one(word spec, int32_t rank, int32_t ranks, const rm_net *net, rm_inject *out)
+{
+    word amount, at;
+    const word name = until(spec, "=", &amount);
     size_t k = 0;
+    if (is(name, "layer") && amount.n) return parse_layer(spec, (word){ amount.text + 1, amount.n - 1 }, net, out);
     while (k < RM_COUNT(kinds) && !is(name, kinds[k].name)) k++;
-    if (k == RM_COUNT(kinds) || !time.n) return refuse(spec, "expected straggler=, compute=, input= or link= and a time, as in straggler=20ms@rank1");
-    time = until((word){ time.text + 1, time.n - 1 }, "@", &at);
-    if (!parse_time(time, &ns)) return refuse(spec, "expected a time of at most 600 s with its unit: us, ms or s");
+    if (k == RM_COUNT(kinds) || !amount.n)
+        return refuse(spec, "expected straggler=, compute=, input= or link= and a time, as in straggler=20ms@rank1, or step=3%");
+    if (ranks == 1 && kinds[k].field == offsetof(rm_inject, link_ns)) return refuse(spec, "one device has no link");
+    amount = until((word){ amount.text + 1, amount.n - 1 }, "@", &at);
     int32_t whom = kinds[k].whom == LAST ? ranks - 1 : kinds[k].whom;
     if (at.n && !kinds[k].one) return refuse(spec, "a slow link is slow for all ranks: leave @rank out");
     if (at.n && !parse_rank(at, &whom)) return refuse(spec, "expected a rank after @, as in @rank1");
     if (at.n && whom >= ranks) return rm_fail(RM_E_ARG, "--inject %.*s: %d ranks are numbered 0 to %d", (int)(spec.n < 80 ? spec.n : 80), spec.text, ranks, ranks - 1);
-    if (whom == EVERY || whom == rank) *(uint64_t *)((char *)out + kinds[k].field) += ns;
-    return RM_OK;
+    rm_inject ignored = { 0 };
+    return parse_amount(spec, amount, kinds[k].unit, (char *)(whom == EVERY || whom == rank ? out : &ignored) + kinds[k].field);
 }
 
-rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, rm_inject *out)
+rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, const rm_net *net, rm_inject *out)
 {
     rm_inject sum = { 0 };
     *out = sum;
     if (!spec || !spec[0]) return RM_OK;
     for (word all = { spec, strlen(spec) };;) {
         word rest;
-        RM_TRY(parse_one(until(all, ";", &rest), rank, ranks, &sum));
+        RM_TRY(parse_one(until(all, ";", &rest), rank, ranks, net, &sum));
         if (!rest.n) break;
         all = (word){ rest.text + 1, rest.n - 1 };
     }

@@ -4,6 +4,8 @@
  *                    compute=20ms[@rankK]    all ranks compute longer, or one
  *                    input=20ms[@rankK]      batches come later, to all ranks or to one
  *                    link=20ms               the last all-reduce of every step takes longer, on all ranks
+ *                    step=3%[@rankK]         after every step the host is kept busy for a share of what it took, within it
+ *                    layer=NAME[:PASS]:10%   one op takes longer by a share of what it took (PASS: as in bench layers; fwd)
  *
  * Units us, ms and s; "@1" is "@rank1". What is given twice adds up. One rank that is later than the others is a straggler to
  * those who wait for it, whatever made it late. */
@@ -11,6 +13,6 @@
 #define RM_BENCH_INJECT_H
 #include "model/engine.h"
 
-/* The share of `rank` of `ranks`. "" is none. RM_E_ARG with one clear line; so is a rank that is not there. */
-rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, rm_inject *out) RM_CHECKED;
+/* The share of `rank` of `ranks`; net: whose layers may be named, NULL: none. "" is none. RM_E_ARG with one clear line; so is a rank that is not there. */
+rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, const rm_net *net, rm_inject *out) RM_CHECKED;
 #endif

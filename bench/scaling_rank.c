@@ -403,7 +403,7 @@ static rm_status subject_new(rank_run *r)
         r->e.counters = r->counters;
         r->e.watch = r->s.watch;
     }
-    if (size > 1) RM_TRY(bench_inject_parse(o->inject, rm_comm_rank(r->s.comm), size, &r->e.inject));
+    if (size > 1) RM_TRY(bench_inject_parse(o->inject, rm_comm_rank(r->s.comm), size, NULL, &r->e.inject));
     r->ghost.ghost.inject = r->e.inject;
     return RM_OK;
 }

@@ -29,8 +29,9 @@ typedef struct rm_engine_config {
 
 /* Known trouble, to prove that the measurement finds it (--inject, profile --sensitivity): this rank's batches come later, its forward
  * computes longer, its last all-reduce takes longer; op `node` (rm_net_set_delay()) keeps the queue busy for node_ns more, within its own
- * span, in every micro-batch; bucket `bucket` takes bucket_ns longer. */
-typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns, node_ns, bucket_ns; int32_t node, bucket; } rm_inject;
+ * span, in every micro-batch; bucket `bucket` takes bucket_ns longer. step_share: after each step the host is busy for that share of what it
+ * took, within it; node_share: the share of op `node`, from the second step on, which sets node_ns and needs layer timers. */
+typedef struct rm_inject { uint64_t input_ns, compute_ns, link_ns, node_ns, bucket_ns; int32_t node, bucket; double step_share, node_share; } rm_inject;
 
 typedef struct rm_engine {
     rm_device *device;

@@ -52,6 +52,27 @@ static rm_status inject_compute(rm_engine *e)
     return rm_intervals_add(&e->classes.compute, begin, rm_now_ns());
 }
 
+static rm_status inject_step(rm_engine *e, uint64_t begin)
+{
+    const uint64_t from = rm_now_ns();
+    if (!(e->inject.step_share > 0)) return RM_OK;
+    rm_spin_ns((uint64_t)(e->inject.step_share * (double)(from - begin)));
+    return rm_intervals_add(&e->classes.compute, from, rm_now_ns());
+}
+
+/* For the next step: the op's time of this one had its delay in it. */
+static rm_status inject_share(rm_engine *e)
+{
+    rm_inject *k = &e->inject;
+    const rm_node *node;
+    uint64_t begin, end;
+    if (!(k->node_share > 0)) return RM_OK;
+    (void)rm_net_nodes(e->net, &node);
+    RM_TRY(rm_node_ns(e->net, &node[k->node], &begin, &end));
+    k->node_ns = (uint64_t)(k->node_share / (1 + k->node_share) * (double)(end - begin));
+    return RM_OK;
+}
+
 static bool reduces(const rm_engine *e) { return e->mode == RM_REDUCE_OVERLAPPED || e->mode == RM_REDUCE_AFTER; }
 
 static rm_status start_buckets(void *ctx, const rm_node *node) { return rm_buckets_ready(&((rm_engine *)ctx)->buckets, (uint32_t)node->ready); }
@@ -174,7 +195,7 @@ static rm_status enqueue(rm_engine *e, rm_step *s)
 static bool can_record(const rm_engine *e)
 {
     const rm_inject *k = &e->inject;
-    const bool quiet = !k->compute_ns && !k->link_ns && !k->node_ns && !k->bucket_ns && !e->trace;
+    const bool quiet = !k->compute_ns && !k->link_ns && !k->node_ns && !(k->node_share > 0) && !k->bucket_ns && !e->trace;
     return quiet && !e->cfg.no_record && e->mode != RM_REDUCE_BARRIER && rm_device_can_record(e->device);
 }
 
@@ -333,7 +354,9 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     rm_engine_trace_begin(e, step, s.begin_ns);
     rm_net_note_hyper(e->net, lr, r->momentum, r->weight_decay, scale, r->lars_eta);
     RM_TRY(e->feed ? work_ahead(e, src, &s) : work(e, src, parts, &s));
+    RM_TRY(inject_step(e, s.begin_ns));
     RM_TRY(account(e, &s, rm_now_ns()));
+    RM_TRY(inject_share(e));
     (void)count(e, s.begin_ns + s.step_ns, 0, &after, &s.counting_ns);
     s.counts = rm_counts_since(&before.counts, &after.counts);
     s.gpu = rm_gpu_between(&before.gpu, &after.gpu);

@@ -50,8 +50,18 @@ expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./other --bench "$nul
 expect 2 '--tolerate at' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate launches
 expect 4 '^NO_BASELINE facts T0: .*/true gives no facts' "${gate[@]}" --base "/bin/true" --head ./same --bench "$null" --tiers T0
 expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same --head "/bin/true" --bench "$null" --tiers T0
+# One convolution runs by another implementation: really run, not edited into the facts.
+on_cpu='layers --device cpu --px 32 --batch 8 --classes 10'
+mkdir plans-a && RINGMARK_PLANS=$PWD/plans-a "$bench" gate facts --bench "$on_cpu" > /dev/null || fail "facts of the cpu"
+cp -r plans-a plans-b
+awk -F '\t' -v OFS='\t' '!done && /^conv_bwd_data / && $2 != "reorder+taps:sgemm" { $2 = "reorder+taps:sgemm"; done = 1 } 1' plans-a/*.plans > "$(echo plans-b/*.plans)"
+cmp -s plans-a/*.plans plans-b/*.plans && fail "no plan to change"
+for side in a b; do printf '#!/bin/sh\nRINGMARK_PLANS="%s" exec "%s" "$@"\n' "$PWD/plans-$side" "$bench" > with-$side; done
+chmod +x with-a with-b
+expect 0 '^PASS facts T0' "${gate[@]}" --base ./with-a --head ./with-a --bench "$on_cpu" --tiers T0 --even-if-identical
+expect 1 '^REGRESSED facts T0: .*implementations reorder.taps:sgemm [0-9]+ became [0-9]+.*places' "${gate[@]}" --base ./with-a --head ./with-b --bench "$on_cpu" --tiers T0
 # The steps come from the store of each run: no two runs take the same time to the nanosecond.
-"${gate[@]}" --base ./one --head ./same --bench "layers --device null --px 16 --batch 2 --classes 10 --steps 12 --warmup 0 --no-peaks" --tiers T1,T2 --budget 0.5 --json steps.json > /dev/null 2>&1
+"${gate[@]}" --base ./one --head ./same --bench "layers --device null --px 16 --batch 2 --classes 10 --steps 12 --warmup 0 --no-peaks" --tiers T1,T2 --budget 8 --json steps.json > /dev/null 2>&1
 check steps.json 'sorted(x["metric"] for x in r if x["tier"] != "layers") == ["cpu_s", "step_s"]'
 check steps.json 'all(x["pairs"] >= 1 and all(d != 0 for d in x["d"]) for x in r)'
 

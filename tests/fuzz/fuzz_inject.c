@@ -13,12 +13,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int32_t ranks = 1 + data[0] % 8;
     memcpy(text, data + 1, size - 1);
     text[size - 1] = '\0';
-    const rm_status first = bench_inject_parse(text, 0, ranks, &a);
+    const rm_status first = bench_inject_parse(text, 0, ranks, NULL, &a);
     for (int32_t r = 1; r < ranks; r++) {
-        if (bench_inject_parse(text, r, ranks, &b) != first) abort();
+        if (bench_inject_parse(text, r, ranks, NULL, &b) != first) abort();
         if (first == RM_OK && a.link_ns != b.link_ns) abort(); /* a link is slow for all */
     }
     if (a.compute_ns > 600000000000u * sizeof text || a.input_ns > 600000000000u * sizeof text) abort();
-    if (first != RM_OK && (a.compute_ns || a.input_ns || a.link_ns)) abort();
+    if (!(a.step_share >= 0 && a.step_share < sizeof text)) abort();
+    if (first != RM_OK && (a.step_share > 0 || a.compute_ns || a.input_ns || a.link_ns)) abort();
     return 0;
 }

@@ -27,12 +27,15 @@ static void specs_mean_what_they_say(void **state)
         { "link=.5ms;input=1us;link=1ms", 1, 2, { .input_ns = 1000, .link_ns = 1500000 } },
         { "straggler=1ms@0;compute=2ms", 0, 2, { .compute_ns = 3000000 } },
         { "input=0ms", 0, 2, { .input_ns = 0 } },
+        { "step=3%", 1, 2, { .step_share = 0.03 } },
+        { "step=0.25@1;link=1ms", 0, 2, { .link_ns = 1000000 } },
+        { "step=0.25@1;link=1ms", 1, 2, { .link_ns = 1000000, .step_share = 0.25 } },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
         rm_inject got;
-        if (bench_inject_parse(row[i].spec, row[i].rank, row[i].ranks, &got) != RM_OK) fail_msg("%s: %s", row[i].spec, rm_last_error());
+        if (bench_inject_parse(row[i].spec, row[i].rank, row[i].ranks, NULL, &got) != RM_OK) fail_msg("%s: %s", row[i].spec, rm_last_error());
         if (memcmp(&got, &row[i].want, sizeof got) != 0)
-            fail_msg("%s on rank %d: %llu %llu %llu", row[i].spec, row[i].rank, (unsigned long long)got.input_ns, (unsigned long long)got.compute_ns, (unsigned long long)got.link_ns);
+            fail_msg("%s on rank %d: %llu %llu %llu %g", row[i].spec, row[i].rank, (unsigned long long)got.input_ns, (unsigned long long)got.compute_ns, (unsigned long long)got.link_ns, got.step_share);
     }
 }
 
@@ -45,12 +48,14 @@ static void nonsense_is_refused_and_changes_nothing(void **state)
         { "link=601s", "600 s" }, { "link=1 ms", "unit" }, { "link=99999999999999999999999999ms", "unit" }, { "link=1ms@rank0", "all ranks" },
         { "input=1ms@", "after @" }, { "input=1ms@rank", "after @" }, { "input=1ms@rankx", "after @" }, { "input=1ms@-1", "after @" },
         { "input=1ms@0@1", "after @" }, { "input=1ms@2", "0 to 1" }, { "straggler=1ms@rank7", "0 to 1" }, { "input=1ms@9999999", "after @" },
+        { "step=3ms", "step=3%" }, { "step=100%", "step=3%" }, { "step=-3%", "step=3%" }, { "step=nan", "step=3%" }, { "step=", "step=3%" },
+        { "step=3%x", "step=3%" }, { "step=3%@2", "0 to 1" }, { "layer=conv1:10%", "bench layers" }, { "layer=", "bench layers" },
     };
     for (size_t i = 0; i < RM_COUNT(row); i++) {
         rm_inject got = { .input_ns = ms, .compute_ns = ms, .link_ns = ms };
-        if (bench_inject_parse(row[i].spec, 0, 2, &got) != RM_E_ARG) fail_msg("%s was accepted", row[i].spec);
+        if (bench_inject_parse(row[i].spec, 0, 2, NULL, &got) != RM_E_ARG) fail_msg("%s was accepted", row[i].spec);
         if (!strstr(rm_last_error(), row[i].why)) fail_msg("%s: '%s' lacks '%s'", row[i].spec, rm_last_error(), row[i].why);
-        assert_true(got.compute_ns == 0 && got.input_ns == 0 && got.link_ns == 0);
+        assert_true(got.compute_ns == 0 && got.input_ns == 0 && got.link_ns == 0 && got.step_share == 0);
     }
 }
 
