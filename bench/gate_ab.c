@@ -67,6 +67,15 @@ static rm_status add_metric(gate *g, const char *text, double effect)
     return RM_OK;
 }
 
+/* Under valgrind nothing else can be measured. */
+static rm_status check_callgrind(gate *g)
+{
+    for (int i = 0; i < g->metrics; i++) g->pairs.callgrind |= !strcmp(g->metric[i].path, BENCH_METRIC_CALLGRIND);
+    if (g->pairs.callgrind && g->timed > 1)
+        return rm_fail(RM_E_ARG, "--metric " BENCH_METRIC_CALLGRIND " runs the commands under valgrind, which makes any other measure worthless: gate it alone");
+    return RM_OK;
+}
+
 static rm_status add_metrics(gate *g)
 {
     const bench_list *given = &g->o->metric;
@@ -81,6 +90,7 @@ static rm_status add_metrics(gate *g)
         return rm_fail(
             RM_E_ARG,
             "--metric is missing: which number in the JSON that the commands print is compared? For example --metric '$.seconds'; @wall_s needs no JSON");
+    RM_TRY(check_callgrind(g));
     return g->timed ? rp_gate_rule_for(g->timed, g->o->expensive, &g->rule) : RM_OK;
 }
 

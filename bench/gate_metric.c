@@ -20,7 +20,8 @@ static const struct own {
 } owns[] = {
     { "@cpu_s", "T1", cpu_s, "it took no processor time that the system counts" },
     { "@instructions", "T1", instructions,
-      "this machine does not count them (perf_event: no hardware counters, or not allowed); @cpu_s is counted everywhere" },
+      "this machine does not count them (perf_event: no hardware counters, or not allowed); @callgrind counts them with valgrind, and @cpu_s is there everywhere" },
+    { BENCH_METRIC_CALLGRIND, "T1", instructions, "valgrind counted nothing: is it installed, and does it run the command?" },
     { "@wall_s", "T2", wall_s, "it took no time" },
     { "@max_rss_bytes", "T1", max_rss_bytes, "the system does not say" },
 };
@@ -109,7 +110,7 @@ rm_status bench_metric_parse(const char *given, double effect, bench_metric *out
     } else name_of(text, m.name, sizeof m.name);
     if ((size_t)snprintf(m.path, sizeof m.path, "%s", path) >= sizeof m.path) return too_long(given);
     const struct own *own = own_of(path);
-    if (path[0] == '@' && !own) return rm_fail(RM_E_ARG, "--metric %s: of a run there is @cpu_s, @instructions, @wall_s and @max_rss_bytes", given);
+    if (path[0] == '@' && !own) return rm_fail(RM_E_ARG, "--metric %s: of a run there is @cpu_s, @instructions, @callgrind, @wall_s and @max_rss_bytes", given);
     if (!own) RM_TRY(rm_json_path_check(path));
     m.tier = m.exact ? "T0" : own ? own->tier : "T2";
     *out = m;

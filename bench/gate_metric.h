@@ -5,7 +5,8 @@
 #include <jansson.h>
 
 enum { BENCH_METRICS_MOST = 8 };
-/* path: into the JSON that a run prints ("$.seconds"), or of the run itself: "@cpu_s", "@wall_s", "@max_rss_bytes", "@instructions". effect: the
+#define BENCH_METRIC_CALLGRIND "@callgrind" /* instructions by valgrind, which slows everything else down */
+/* path: into the JSON that a run prints ("$.seconds"), or of the run itself: "@cpu_s", "@wall_s", "@max_rss_bytes", "@instructions", "@callgrind". effect: the
  * least change that counts, as a share. higher: more is better. exact: T0, any JSON value, equal or not. tier: "T0", "T1", "T2". */
 typedef struct bench_metric { char name[64], path[256]; double effect; bool higher, exact; const char *tier; } bench_metric;
 

@@ -1,4 +1,5 @@
 #include "bench/gate_pairs.h"
+#include "bench/gate_callgrind.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -43,7 +44,7 @@ static rm_status run_both(bench_pairs *p, pair *q)
     for (int k = 0; k < 2; k++) {
         const int i = q->b_first ? 1 - k : k;
         if (p->side[i].before) p->side[i].before(&p->side[i]);
-        RM_TRY(bench_process_run(p->side[i].command, p->timeout_s, &q->run[i]));
+        RM_TRY((p->callgrind ? bench_callgrind_run : bench_process_run)(p->side[i].command, p->timeout_s, &q->run[i]));
     }
     bench_masks_read(&p->masks, &q->after);
     return RM_OK;

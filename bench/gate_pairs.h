@@ -37,7 +37,7 @@ typedef struct bench_pairs {
     int kept, discarded;
     double seconds;                      /* that the pairs of this process took together */
     int own;                             /* how many those are */
-    bool want_layers;
+    bool want_layers, callgrind;         /* callgrind: runs are those of bench_callgrind_run() */
     char failure[500];                   /* how the last run that was discarded for it failed; "" */
 } bench_pairs;
 

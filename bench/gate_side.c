@@ -131,11 +131,7 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
         return rm_fail(RM_E_ARG,
                        "--bench is missing: what is each build to run? For example --bench 'layers --px 64 --batch 4 --steps 25 --warmup 0 --no-peaks'");
     if (commands && o->gate_bench[0]) return rm_fail(RM_E_ARG, "--bench belongs to --base and --head; --a and --b are whole commands");
-    snprintf(out->scratch, sizeof out->scratch, "/tmp/ringmark-gate-XXXXXX");
-    if (!mkdtemp(out->scratch)) {
-        out->scratch[0] = '\0';
-        return rm_fail_errno("cannot make a folder for the runs in /tmp");
-    }
+    RM_TRY(bench_place_make("gate", out->scratch));
     for (int i = 0; i < 2; i++) {
         out->at[i].scratch = out->scratch;
         out->at[i].letter = "ab"[i];

@@ -3,9 +3,10 @@
 #define RM_BENCH_GATE_SIDE_H
 #include "bench/bench.h"
 #include "bench/gate_pairs.h"
+#include "bench/gate_place.h"
 
 /* scratch: a folder of this gate's own, for what its runs write. builds: both programs are known, byte for byte, and so are their facts. */
-typedef struct bench_sides { bench_gate_side at[2]; char scratch[64]; bool builds; } bench_sides;
+typedef struct bench_sides { bench_gate_side at[2]; char scratch[BENCH_PLACE_MOST]; bool builds; } bench_sides;
 
 /* From --a and --b, or --base, --head and --bench (which may build, for minutes). RM_E_ARG: neither, or both. *out is to be closed also after a failure. */
 rm_status bench_sides_open(const bench_options *o, bench_sides *out) RM_CHECKED;

@@ -108,11 +108,15 @@ value 1.05
 expect 0 '^PASS seconds .*accepted until' "${worse[@]}" --json acc.json
 check acc.json 'r[0]["verdict"] == "PASS" and r[0]["accepted"] == {"reason": "a new feature", "until": "2999-12-31"} and r[0]["delta"] > 0.04'
 
-# ---- instructions by valgrind, as docs/gate.md has it: 1 % more work is found with an effect of 0.5 %
+# ---- instructions by valgrind: 1 % more work is found with an effect of 0.5 %, one part in ten thousand passes
+expect 2 'gate it alone' "${gate[@]}" --a true --b true --metric @callgrind --metric @wall_s
 if command -v valgrind > /dev/null; then
-  sed -n "/^cat > counted/,/^chmod/p" "$RM_SOURCE_DIR/docs/gate.md" > counting.sh && sh counting.sh
-  work() { printf './counted awk "BEGIN { for (i = 0; i < %d; i++) s += i }"' "$1"; }
-  expect 1 '^REGRESSED instructions T2 delta=\+0\.9' "${gate[@]}" --a "$(work 20000)" --b "$(work 20200)" --metric '$.instructions:effect=0.5%' --expensive
+  work() { printf "awk -v n=%d 'BEGIN { for (i = 0; i < n; i++) s += i }'" "$1"; }
+  counting=("${gate[@]}" --metric '@callgrind:effect=0.5%' --expensive)
+  expect 1 '^REGRESSED callgrind T1 delta=\+0\.9' "${counting[@]}" --a "$(work 100000)" --b "$(work 101000)"
+  expect 0 '^PASS callgrind T1 delta=\+0\.0' "${counting[@]}" --a "$(work 100000)" --b "$(work 100010)"
+  mkdir tmp; TMPDIR=$PWD/tmp "${counting[@]}" --a 'awk "BEGIN { exit 3 }"' --b 'awk "BEGIN { exit 3 }"' > /dev/null 2>&1
+  [[ $? == 2 && -z $(ls tmp) ]] || fail "a command that failed under valgrind left its reports, or passed"
 fi
 
 # ---- alone
