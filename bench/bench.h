@@ -97,7 +97,7 @@ typedef struct bench_options {
     const char *tolerate;            /* "launches=2,peak_bytes=1%" */
     bool    update, even_if_identical;
     bool    full, replicate;         /* selftest */
-    int32_t aa, power;               /* verdicts to have in the store */
+    int32_t aa, power, noise;        /* verdicts to have in the store; runs */
     const char *slow;                /* "3%" */
     bool    then_ab; int32_t session_runs; /* history */
     const char *build;               /* bisect: command for the shell */

@@ -81,9 +81,10 @@ static rm_status try_gate(bench_trial *t)
     double effect, slow;
     RM_TRY(bench_share_parse(o->effect, "--effect", &effect));
     RM_TRY(bench_share_parse(o->slow[0] ? o->slow : "3%", "--slow", &slow));
+    if (o->noise) RM_TRY(bench_trial_noise(t, o->noise, slow));
     if (o->aa) RM_TRY(bench_trial_real(t, o->aa, 0));
     if (o->power) RM_TRY(bench_trial_real(t, o->power, slow));
-    return o->aa || o->power ? RM_OK : simulate(t, effect);
+    return o->noise || o->aa || o->power ? RM_OK : simulate(t, effect);
 }
 
 static rm_status judged(const bench_trial *t, rm_status st)

@@ -17,6 +17,11 @@ rm_noise rm_noise_begin(rm_noise_model m, double change, uint64_t seed, uint64_t
     return (rm_noise){ .model = m, .change = change, .rng = rm_rng_for(seed, 0x6e6f697365u + (uint64_t)m, trial) };
 }
 
+rm_noise rm_noise_replay(const rm_noise_tape *tape, int at, double change, uint64_t seed)
+{
+    return (rm_noise){ .tape = tape, .at = at, .change = change, .rng = rm_rng_for(seed, 0x74617065u, (uint64_t)at) };
+}
+
 static double drift(rm_noise *n)
 {
     n->drift = 0.95 * n->drift + 0.005 * rm_rng_normal(&n->rng);
@@ -35,12 +40,24 @@ static double spike(rm_noise *n) { return rm_rng_below(&n->rng, 10) ? 0 : -0.1 *
 double rm_noise_run(rm_noise *n, bool is_b, bool second)
 {
     static const double sigma[RM_NOISE_MODELS] = { 0.01, 0.004, 0.006, 0.006, 0.006, 0.006 };
+    if (n->tape) {
+        RM_ASSERT(n->at < n->tape->n);
+        return n->tape->y[n->at++] + (is_b ? n->change : 0);
+    }
     double y = (is_b ? n->change : 0) + sigma[n->model] * rm_rng_normal(&n->rng);
     if (n->model == RM_NOISE_DRIFT) y += drift(n);
     if (n->model == RM_NOISE_BIMODAL) y += slow_phase(n);
     if (n->model == RM_NOISE_SPIKES) y += spike(n);
     if (n->model == RM_NOISE_SECOND_RUN && second) y += 0.005;
     return n->model == RM_NOISE_TIES ? 0.005 * round(y / 0.005) : y;
+}
+
+void rm_noise_steps(rm_noise *n, bool is_b, bool second, int count, double *x)
+{
+    const double *step = n->tape ? n->tape->x + (size_t)n->at * (size_t)n->tape->steps : NULL;
+    const double y = rm_noise_run(n, is_b, second);
+    RM_ASSERT(!step || count <= n->tape->steps);
+    for (int i = 0; i < count; i++) x[i] = step ? step[i] + (is_b ? n->change : 0) : y + 0.01 * rm_rng_normal(&n->rng);
 }
 
 double rm_noise_pair(rm_noise *n)

@@ -71,6 +71,10 @@ rm_status rp_check_count(const rp_check_config *c, rp_findings *f) RM_CHECKED;
 rm_status rp_check_mirror(const rp_check_config *c, rp_findings *f) RM_CHECKED;
 rm_status rp_check_layers(const rp_check_config *c, rp_findings *f) RM_CHECKED;
 rm_status rp_check_others(const rp_check_config *c, rp_findings *f) RM_CHECKED; /* the rules people use */
+/* The same rules on equal runs that were measured, with `change` added to what a rule takes for B; change 0: false alarms, which are measured. Rules that
+ * want steps are left out where the tape has fewer than RP_ITERATIONS of each run. The rows' kind is "rule", with "rule", "change", "slower" of "trials", "runs". */
+enum { RP_ITERATIONS = 50 };
+rm_status rp_others_on_tape(const rp_check_config *c, const rm_noise_tape *tape, double change, rp_findings *f) RM_CHECKED;
 rm_status rp_check_history(const rp_check_config *c, rp_findings *f) RM_CHECKED;
 rm_status rp_check_mutants(const rp_check_config *c, rp_findings *f) RM_CHECKED;
 #endif

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { ITERATIONS = 50, RESAMPLES = 400, MOST_RUNS = 20 };
-static const double iteration_noise = 0.01; /* within a run */
+enum { ITERATIONS = RP_ITERATIONS, RESAMPLES = 400, MOST_RUNS = 20 };
 
 /* Is B called slower? *runs: how many it took. */
 typedef rm_status decide(const rp_check_config *c, rm_noise *n, bool *slower, int *runs);
@@ -41,11 +40,9 @@ static double resampled_mean(rm_rng *g, const double *x)
 /* One run of each, its iterations taken for samples: bootstrap of the difference of means, 95 %, and beyond a threshold of 1 %. */
 static rm_status bootstrap(const rp_check_config *c, rm_noise *n, bool *slower, int *runs)
 {
-    const double run[2] = { rm_noise_run(n, false, false), rm_noise_run(n, true, true) };
     double x[2][ITERATIONS], d[RESAMPLES], all = 0;
     (void)c;
-    for (int s = 0; s < 2; s++)
-        for (int i = 0; i < ITERATIONS; i++) x[s][i] = run[s] + iteration_noise * rm_rng_normal(&n->rng);
+    for (int s = 0; s < 2; s++) rm_noise_steps(n, s, s, ITERATIONS, x[s]);
     for (int i = 0; i < ITERATIONS; i++) all += (x[1][i] - x[0][i]) / ITERATIONS;
     for (int k = 0; k < RESAMPLES; k++) d[k] = resampled_mean(&n->rng, x[1]) - resampled_mean(&n->rng, x[0]);
     *slower = rm_quantile(d, RESAMPLES, 0.025) > 0 && all > log1p(0.01);
@@ -88,14 +85,15 @@ static rm_status the_gate(const rp_check_config *c, rm_noise *n, bool *slower, i
 static const struct {
     const char *name;
     decide *run;
-    bool own;
+    int most_runs;
+    bool own, of_steps;
 } rules[] = {
-    { "one run of each, over the effect", single_run, false },
-    { "ten runs, then ten, rank-sum 5 %", blocks_of_ten, false },
-    { "twenty runs, then twenty, rank-sum 5 %", blocks_of_twenty, false },
-    { "iterations of one run, bootstrap 95 %, over 1 %", bootstrap, false },
-    { "ten pairs, fixed order, signed ranks 5 %", fixed_order, false },
-    { "the gate", the_gate, true },
+    { "one run of each, over the effect", single_run, 2, false, false },
+    { "ten runs, then ten, rank-sum 5 %", blocks_of_ten, 20, false, false },
+    { "twenty runs, then twenty, rank-sum 5 %", blocks_of_twenty, 40, false, false },
+    { "iterations of one run, bootstrap 95 %, over 1 %", bootstrap, 2, false, true },
+    { "ten pairs, fixed order, signed ranks 5 %", fixed_order, 20, false, false },
+    { "the gate", the_gate, 72, true, false },
 };
 
 typedef struct other_tally {
@@ -142,5 +140,48 @@ rm_status rp_check_others(const rp_check_config *c, rp_findings *f)
                        "false alarms %.2f %% (worst noise %.2f %%), finds 3 %% in %.1f %%, %.0f runs", 100 * none.mean, 100 * none.worst, 100 * three.mean,
                        none.runs));
     }
+    return RM_OK;
+}
+
+/* ---- on what a machine did */
+typedef struct window_tally {
+    int trials, slower, runs;
+} window_tally;
+
+/* Window after window, none of which shares a run with another. */
+static rm_status tally_tape(const rp_check_config *c, const rm_noise_tape *tape, size_t rule, double change, window_tally *out)
+{
+    rm_noise noise = rm_noise_replay(tape, 0, log1p(change), c->seed + 7);
+    *out = (window_tally){ 0 };
+    while (noise.at + rules[rule].most_runs <= tape->n) {
+        bool slower;
+        int runs;
+        RM_TRY(rules[rule].run(c, &noise, &slower, &runs));
+        out->trials++;
+        out->slower += slower;
+        out->runs += runs;
+    }
+    return RM_OK;
+}
+
+static rm_status add_tape(const rp_check_config *c, const rm_noise_tape *tape, size_t rule, double change, rp_findings *f)
+{
+    const bool judged = rules[rule].own && change == 0;
+    window_tally t;
+    char name[96], what[40] = "false alarms";
+    RM_TRY(tally_tape(c, tape, rule, change, &t));
+    if (!t.trials) return RM_OK;
+    const double share = (double)t.slower / t.trials, most = rp_most_by_chance(0.01, t.trials), runs = (double)t.runs / t.trials;
+    if (change > 0) snprintf(what, sizeof what, "finds %.3g %% added to B", 100 * change);
+    snprintf(name, sizeof name, "%s, %.3g %% added", rules[rule].name, 100 * change);
+    json_t *more = json_pack("{s:s, s:s, s:f, s:i, s:f}", "kind", "rule", "rule", rules[rule].name, "change", change, "slower", t.slower, "runs", runs);
+    return rp_find(f, "measured noise", name, !judged || share <= most, share, judged ? most : NAN, t.trials, more, "%s in %d of %d (%.2f %%), %.0f runs each", what,
+                   t.slower, t.trials, 100 * share, runs);
+}
+
+rm_status rp_others_on_tape(const rp_check_config *c, const rm_noise_tape *tape, double change, rp_findings *f)
+{
+    for (size_t i = 0; i < RM_COUNT(rules); i++)
+        if (!rules[i].of_steps || tape->steps >= ITERATIONS) RM_TRY(add_tape(c, tape, i, change, f));
     return RM_OK;
 }

@@ -393,6 +393,25 @@ static void others_table(rp_doc *d, const rows *tested)
     }
 }
 
+/* What was measured, and what was measured with a change added, apart. */
+static void rules_table(rp_doc *d, const rows *rules)
+{
+    static const rp_column column[] = { { "Rule", false }, { "Origin", false }, { "Added to B (%)", true }, { "Called slower (%)", true }, { "Of", true }, { "Runs each", true } };
+    if (!rules->n) return;
+    rp_table_begin(d, RP_TABLE, column, RM_COUNT(column), "What the same rules make of equal runs on this machine");
+    for (size_t i = 0; i < rules->n; i++) {
+        const rp_result *r = rules->r[i];
+        rp_row(d, rp_style_of(r->origin, !json_is_false(rp_at(r->row, "holds"))));
+        rp_cell(d, "%s", text_of(r, "rule", "?"));
+        rp_cell(d, "%s", rp_real(r->row, "change") > 0 ? "measured runs, slow-down added" : rp_origin(r));
+        percent_cell(d, r, "change", false);
+        percent_cell(d, r, "value", false);
+        rp_cell(d, "%s", rp_num(rp_real(r->row, "trials"), 9).text);
+        rp_cell(d, "%s", rp_num(rp_real(r->row, "runs"), 3).text);
+    }
+    rp_command(d, "%s", rules->r[0]->run->command_line);
+}
+
 static void findings_table(rp_doc *d, const rows *tested)
 {
     static const rp_column column[] = { { "Check", false }, { "Case", false }, { "Origin", false }, { "Holds", false }, { "Found", false } };
@@ -418,12 +437,13 @@ static void findings_table(rp_doc *d, const rows *tested)
     rp_command(d, "%s", tested->r[0]->run->command_line);
 }
 
-static rm_status trust(rp_context *c, const rows *tested, const rows *real)
+static rm_status trust(rp_context *c, const rows *tested, const rows *real, const rows *rules)
 {
     rp_heading(c->doc, 3, "Can the gate be trusted?");
     rate_tiles(c->doc, real);
     RM_TRY(power_figure(c, tested, real));
     others_table(c->doc, tested);
+    rules_table(c->doc, rules);
     findings_table(c->doc, tested);
     return RM_OK;
 }
@@ -433,11 +453,11 @@ static rm_status trust(rp_context *c, const rows *tested, const rows *real)
 rm_status rp_section_gate(rp_context *c)
 {
     const rows v = newest(c->data, "verdict"), h = newest(c->data, "history"), tested = newest(c->data, "selftest"), real = rates(c->data),
-               found = newest(c->data, "bisect");
-    if (!v.n && !h.n && !tested.n && !real.n && !found.n) return RM_OK;
+               found = newest(c->data, "bisect"), rules = newest(c->data, "rule");
+    if (!v.n && !h.n && !tested.n && !real.n && !found.n && !rules.n) return RM_OK;
     rp_heading(c->doc, 2, "Regression gate");
     RM_TRY(verdicts(c, &v));
     bisected(c->doc, &found);
     RM_TRY(histories(c, &h));
-    return trust(c, &tested, &real);
+    return trust(c, &tested, &real, &rules);
 }

@@ -33,6 +33,22 @@ check own.json 'len(r) == 2 and r[0]["number"] == 13 and r[0]["verdict"] == "PAS
 expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none # faster is the wrong sign
 expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none
 expect 2 'wants --a CMD and --b CMD' "$bench" gate selftest --power 3 --b "$(made 1)" --metric '$.s'
+# this machine's noise: equal runs, and what the rules make of them
+cat >steps <<'END'
+#!/bin/sh
+awk -v seed=$$ 'BEGIN { srand(seed); for (i = 0; i < 20; i++) rand(); run = 1 + 0.002 * rand()
+  for (i = 0; i < 80; i++) printf "%s%.6f", (i ? ", " : "{\"s\": ["), run * (1 + 0.001 * rand()); print "]}" }'
+END
+chmod +x steps
+expect 0 '^80 equal runs: spread 0\.[01][0-9] %' "$bench" gate selftest --noise 80 --a ./steps --metric '$.s' --lock none --json noise.json
+check noise.json 'r[0]["kind"] == "noise" and r[0]["runs"] == len(r[0]["values_s"]) == 80 and all(0.999 < v < 1.005 for v in r[0]["values_s"]) and r[0]["origin"] == "measured"'
+check noise.json '[(x["trials"], x["slower"], x["origin"]) for x in r[1:] if x["rule"].startswith("one run")] == [(40, 0, "measured"), (40, 40, "emulated")]'
+check noise.json '[(x["trials"], x["slower"]) for x in r[1:] if x["rule"] == "the gate"] == [(1, 0), (1, 1)] and len(r) == 13'
+expect 0 'one run of each.* finds 5 % added to B in 40 of 40' "$bench" gate selftest --noise 80 --slow 5% --a ./steps --metric '$.s[0]' --lock none --json few.json
+check few.json 'len(r) == 11 and not any("iterations" in x.get("rule", "") for x in r)'
+expect 2 'path into the JSON' "$bench" gate selftest --noise 80 --a ./steps --metric @wall_s --lock none
+expect 2 'exit code 3' "$bench" gate selftest --noise 80 --a 'exit 3' --metric '$.s' --lock none
+expect 2 'noise' "$bench" gate selftest --noise 10
 [[ -z $(ls tmp) ]] || fail "left behind: $(ls tmp)"
 
 # ---- history: a repository, and a store as if its commits had been measured

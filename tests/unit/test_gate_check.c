@@ -88,6 +88,40 @@ static void a_gate_that_never_finds_anything_fails(void **state)
     json_decref(f.rows);
 }
 
+/* Equal runs of which every other block of ten is 5 % slower: whoever takes ten runs and then ten is wrong every time, and pairs are not. */
+static void a_tape_is_cut_into_windows(void **state)
+{
+    enum { RUNS = 400 };
+    static double y[RUNS], x[RUNS][RP_ITERATIONS];
+    const rp_check_config c = { .method = &rp_gate_method, .trials = 1, .effect = effect, .seed = 1 };
+    static const struct { const char *rule; int trials, slower, slower_by_8; } want[] = {
+        { "one run of each, over the effect", 200, 0, 200 },           { "ten runs, then ten, rank-sum 5 %", 20, 20, 20 },
+        { "twenty runs, then twenty, rank-sum 5 %", 10, 0, 10 },       { "iterations of one run, bootstrap 95 %, over 1 %", 200, 0, 200 },
+        { "ten pairs, fixed order, signed ranks 5 %", 20, 0, 20 },     { "the gate", 17, 0, 17 },
+    };
+    for (int i = 0; i < RUNS; i++) {
+        y[i] = (i / 10 % 2 ? 0.05 : 0) + 1e-4 * (i * 7 % 10);
+        for (int k = 0; k < RP_ITERATIONS; k++) x[i][k] = y[i] + 1e-3 * (k % 3 - 1);
+    }
+    for (int slow = 0; slow < 2; slow++) {
+        const rm_noise_tape tape = { y, x[0], RUNS, RP_ITERATIONS }, no_steps = { y, NULL, RUNS, 0 };
+        rp_findings f = { .rows = json_array() }, g = { .rows = json_array() };
+        assert_int_equal(rp_others_on_tape(&c, &tape, slow ? 0.08 : 0, &f), RM_OK);
+        assert_int_equal(json_array_size(f.rows), RM_COUNT(want));
+        for (size_t i = 0; i < RM_COUNT(want); i++) {
+            const json_t *row = json_array_get(f.rows, i);
+            assert_string_equal(json_string_value(json_object_get(row, "rule")), want[i].rule);
+            assert_int_equal(json_integer_value(json_object_get(row, "trials")), want[i].trials);
+            assert_int_equal(json_integer_value(json_object_get(row, "slower")), slow ? want[i].slower_by_8 : want[i].slower);
+        }
+        assert_int_equal(f.failed, 0);
+        assert_int_equal(rp_others_on_tape(&c, &no_steps, 0, &g), RM_OK);
+        assert_int_equal(json_array_size(g.rows), RM_COUNT(want) - 1);
+        json_decref(f.rows);
+        json_decref(g.rows);
+    }
+}
+
 static int stop_now(void) { return 1; }
 
 static void a_trial_can_be_stopped(void **state)
@@ -189,7 +223,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_gate_keeps_its_promises),
         cmocka_unit_test(rules_that_are_wrong_are_found_out),
         cmocka_unit_test(a_gate_that_never_finds_anything_fails),
-        cmocka_unit_test(a_trial_can_be_stopped),
+        cmocka_unit_test(a_trial_can_be_stopped), cmocka_unit_test(a_tape_is_cut_into_windows),
         cmocka_unit_test(the_slower_layer_is_named),
         cmocka_unit_test(few_layers_are_not_compared_with_each_other),
         cmocka_unit_test(a_session_out_of_line_is_suspect),

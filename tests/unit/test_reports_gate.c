@@ -145,6 +145,13 @@ static void add_rates(rm_store *s)
         0, 0);
 }
 
+static void add_rules(rm_store *s)
+{
+    const int64_t run = begin(s, "gate", "bench gate selftest --noise 2400", "{}", "Fixture CPU");
+    put(s, run, "a", "measured", true, json("{\"kind\": \"rule\", \"rule\": \"ten <runs>\", \"change\": 0.0, \"value\": 0.125, \"trials\": 120, \"runs\": 20.0, \"holds\": true}"), 0, 0);
+    put(s, run, "b", "emulated", true, json("{\"kind\": \"rule\", \"rule\": \"the gate\", \"change\": 0.03, \"value\": 0.9875, \"trials\": 80, \"runs\": 21.0, \"holds\": true}"), 0, 0);
+}
+
 static void make_gate(char path[512])
 {
     rm_store *s = create("gate.db", path);
@@ -153,6 +160,7 @@ static void make_gate(char path[512])
     add_history(s, path);
     add_selftest(s, 60);
     add_rates(s);
+    add_rules(s);
     add_bisect(s);
     rm_store_close(s);
 }
@@ -262,6 +270,9 @@ static void the_page_says_it_all(void **state)
         "findings of the self-test hold",
         "ten runs, then ten, rank-sum 5 %",
         "simulated",
+        "What the same rules make of equal runs on this machine",
+        "measured runs, slow-down added | 3.00 | 98.75 | 80 | 21",
+        "| measured | 0.00 | 12.50 | 120 | 20",
         "bench gate ab --base v1.0 --head HEAD --seed 7",
     };
     char *md = page_of("md", make_gate, "report.md"), *gate = section(md, "Regression gate");
@@ -309,6 +320,7 @@ static void make_bare(char path[512])
         json("{\"kind\": \"history\", \"sessions\": [1, {}, {\"value\": -1}], \"changes\": [{}, {\"session\": 1}], \"pinned\": [{}]}"), 0, 0);
     put(s, run, "z", "emulated", true, json("{\"kind\": \"selftest\", \"check\": \"power\"}"), 0, 0);
     put(s, run, "w", "measured", true, json("{\"kind\": \"rate\"}"), 0, 0);
+    put(s, run, "v", "measured", true, json("{\"kind\": \"rule\"}"), 0, 0);
     rm_store_close(s);
 }
 
