@@ -98,6 +98,7 @@ void nccl_close(rm_comm *c)
 {
     nccl_comm *m = nccl_of(c);
     const bool ended = nccl_watch_end(m);
+    if (ended && m->queue) (void)!rm_device_sync(m->base.device, m->queue); /* an aborted kernel has the caller's memory until it ends */
     if (ended) free_requests(m, m->free);
     if (ended) free_requests(m, m->live);
     for (nccl_wire *w; (w = m->wire);) {

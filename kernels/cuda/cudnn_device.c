@@ -14,11 +14,12 @@ static rm_status read_text(const char *path, char **out_text)
     rm_strbuf text = { 0 };
     FILE *f = fopen(path, "r");
     if (!f) return rm_fail_errno("cudnn: cannot read the description %s", path);
-    bool start = true;
+    bool start = true, comment = false; /* a long line comes in parts */
     while (text.n < MOST_BYTES && fgets(line, sizeof line, f)) {
         size_t n = strlen(line);
         bool end = n && line[n - 1] == '\n';
-        rm_str_add(&text, start && line[strspn(line, " \t")] == '#' ? end ? "\n" : "" : line);
+        if (start) comment = line[strspn(line, " \t")] == '#';
+        rm_str_add(&text, !comment ? line : end ? "\n" : "");
         start = end;
     }
     rm_status st = ferror(f) ? rm_fail_errno("cudnn: cannot read the description %s", path) : RM_OK;

@@ -244,6 +244,7 @@ static void the_chosen_plan_is_kept(void **state)
     rm_cudnn_plan *again = planned(g, dev, rules, c, &asked);
     assert_int_equal(asked.asked, 1); /* not asked again */
     assert_string_equal(again->name, first->name);
+    assert_non_null(strstr(first->name, "_k")); /* with its knobs */
     assert_int_equal(again->engine, first->engine);
     assert_int_equal(again->workspace_bytes, first->workspace_bytes);
     assert_int_equal(again->numeric, first->numeric);
@@ -394,6 +395,43 @@ static void bad_descriptions_are_named(void **state)
     assert_null(dev);
 }
 
+/* Lines longer than any buffer are one comment, or none, to their end; a file without end is not read to it. */
+static void long_lines_and_files(void **state)
+{
+    enum { LONG = 20000, MUCH = 3 << 19 };
+    size_t n;
+    char path[512], *big = malloc(MUCH + LONG);
+    rm_cudnn_device *dev = NULL;
+    gpu_path("a100", path, sizeof path);
+    char *text = read_bytes(path, &n);
+    assert_non_null(big);
+    snprintf(path, sizeof path, "%s", in_folder("long.json"));
+    memset(big, '#', LONG);
+    big[LONG - 1] = '\n';
+    big[1] = '}';
+    memcpy(big + LONG, text, n);
+    write_bytes(path, big, LONG + n);
+    assert_int_equal(rm_cudnn_device_read(path, &dev), RM_OK);
+    rm_cudnn_device_free(dev);
+    memset(big + 1, 'x', LONG - 2); /* what is not '#' ends no comment */
+    write_bytes(path, big, LONG + n);
+    assert_int_equal(rm_cudnn_device_read(path, &dev), RM_OK);
+    rm_cudnn_device_free(dev);
+    memset(big, '#', LONG); /* and in a word it begins none */
+    memcpy(big, "{\"deviceName\": \"", 16);
+    memcpy(big + LONG, "\"}", 2);
+    write_bytes(path, big, LONG + 2);
+    assert_int_equal(rm_cudnn_device_read(path, &dev), RM_E_FORMAT);
+    if (!strstr(rm_last_error(), "deviceVer or multiProcessorCount is missing")) fail_msg("%s", rm_last_error());
+    memcpy(big, text, n);
+    memset(big + n, ' ', MUCH - n);
+    write_bytes(path, big, MUCH);
+    assert_int_equal(rm_cudnn_device_read(path, &dev), RM_E_FORMAT);
+    if (!strstr(rm_last_error(), "larger than 1048576 bytes")) fail_msg("%s", rm_last_error());
+    free(text);
+    free(big);
+}
+
 /* Cut at every byte: refused, or whole. */
 static void cut_descriptions_are_refused(void **state)
 {
@@ -453,7 +491,7 @@ int main(void)
         cmocka_unit_test(a_failed_choice_is_passed_on),
         cmocka_unit_test(a_plan_for_another_gpu_is_chosen_anew),
         cmocka_unit_test(descriptions_round_trip),
-        cmocka_unit_test(bad_descriptions_are_named),
+        cmocka_unit_test(bad_descriptions_are_named), cmocka_unit_test(long_lines_and_files),
         cmocka_unit_test(cut_descriptions_are_refused),
         cmocka_unit_test(a_machine_without_a_gpu_says_so),
     };

@@ -56,6 +56,9 @@ typedef struct dbl_call { const char *name; uint32_t correlation; bool enter; } 
 typedef struct dbl_watch { void (*ran)(const dbl_ran *r); void (*call)(const dbl_call *c); } dbl_watch;
 void dbl_set_watch(const dbl_watch *w);         /* NULL: nobody watches */
 
+/* ---- of the NCCL double: communicators that ncclCommAbort() ended in this process */
+unsigned dbl_nccl_aborts(void);
+
 /* ---- findings */
 void     dbl_finding(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 unsigned dbl_findings(void);                    /* so far; tests of the doubles read and clear it */

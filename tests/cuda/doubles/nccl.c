@@ -9,7 +9,7 @@
  *
  * Found: ranks that do different things; use before ncclSuccess, after the end, out of order; buffers that overlap; an end while work is under way.
  * RM_DOUBLES_FAULTS, for this rank: nccl-hang:N its Nth collective never arrives; nccl-async:N an asynchronous error with it; nccl-init-hang;
- * nccl-dead-hang: a peer that died is waited for, where otherwise ncclRemoteError tells of it. */
+ * nccl-dead-hang: a peer that died is waited for, where otherwise ncclRemoteError tells of it; nccl-end-hang: ncclCommFinalize() is never done. */
 #include "tests/cuda/doubles/nccl_shared.h"
 #include "tests/cuda/doubles/doubles.h"
 #include <pthread.h>
@@ -40,6 +40,7 @@ struct ncclComm {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char last_error[WORDS];
+static _Atomic unsigned aborts;
 
 /* dbl_fault() of internal.h is the runtime's; this one stands alone. */
 static uint64_t fault(const char *name)
@@ -332,7 +333,7 @@ static ncclResult_t state_of(ncclComm_t c)
         c->waiting.what = NULL;
         (void)put(c, c->waiting.stream, b); /* work() does not take our lock */
     }
-    const bool finalizing = c->finalized && c->late && c->late--;
+    const bool finalizing = c->finalized && (fault("nccl-end-hang") || (c->late && c->late--));
     const ncclResult_t e = (ncclResult_t)atomic_load(&c->error);
     return e != ncclSuccess ? e : !c->ready || c->waiting.what || finalizing ? ncclInProgress : ncclSuccess;
 }
@@ -397,4 +398,9 @@ static ncclResult_t end(ncclComm_t c, const char *call, bool abort_it)
     return e;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t c) { return end(c, "ncclCommDestroy", false); }
-ncclResult_t ncclCommAbort(ncclComm_t c) { return end(c, "ncclCommAbort", true); }
+ncclResult_t ncclCommAbort(ncclComm_t c)
+{
+    atomic_fetch_add(&aborts, 1);
+    return end(c, "ncclCommAbort", true);
+}
+unsigned dbl_nccl_aborts(void) { return atomic_load(&aborts); }

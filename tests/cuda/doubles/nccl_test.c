@@ -214,6 +214,7 @@ static rm_status mode_recorded(bed *b, json_t *out)
     RM_TRY(rm_comm_reduce_start(b->c, &small, 1, b->mark, &s));
     RM_TRY(rm_comm_reduce_wait(b->c, r, NULL));
     RM_TRY(rm_comm_reduce_wait(b->c, s, NULL));
+    usleep(300000); /* the watching thread looks several times meanwhile, and must let the recording alone */
     RM_TRY(rm_record_end(b->d, &recording));
     for (int run = 0; run < 3; run++) {
         RM_TRY(rm_record_run(b->d, recording));
@@ -303,6 +304,31 @@ static rm_status mode_absent(bed *b, json_t *out)
 {
     RM_TRY(sum_on(b, 2));
     if (is_last(b)) sleep(8);
+    return sum_on(b, 1);
+}
+
+/* The same, and the others wait for a broadcast: on the host, in the network's thread. */
+static rm_status mode_absent_broadcast(bed *b, json_t *out)
+{
+    RM_TRY(sum_on(b, 2));
+    if (is_last(b)) sleep(8);
+    return rm_comm_broadcast(b->c, (rm_span){ { b->buf, 0 }, 1000, RM_F32 }, b->c->size - 1);
+}
+
+/* NCCL does not come to its end, so closing gives up on the thread, which ends the communicator by force later: what it uses must still be there. */
+static rm_status mode_end_hang(bed *b, json_t *out)
+{
+    const rm_comm_config cfg = { .timeout_s = 7 };
+    rm_comm *second;
+    RM_TRY(sum_on(b, 2));
+    RM_TRY(rm_comm_open("nccl", &cfg, b->d, &second));
+    setenv("RM_DOUBLES_FAULTS", "nccl-end-hang", 1);
+    const uint64_t begin = rm_now_ns();
+    rm_comm_close(second);
+    NEED(rm_s(rm_now_ns() - begin) > 4.9 && rm_s(rm_now_ns() - begin) < 6.9 && dbl_nccl_aborts() == 0);
+    for (int i = 0; i < 80 && !dbl_nccl_aborts(); i++) usleep(50000);
+    NEED(dbl_nccl_aborts() == 1);
+    unsetenv("RM_DOUBLES_FAULTS");
     return sum_on(b, 1);
 }
 
@@ -417,7 +443,8 @@ typedef struct mode { const char *name; rm_status (*run)(bed *b, json_t *out); c
 static const mode modes[] = {
     { "sums", mode_sums, NULL, NULL, false }, { "bits", mode_bits, NULL, NULL, false }, { "wire", mode_wire, NULL, NULL, false },
     { "recorded", mode_recorded, NULL, NULL, false }, { "race", mode_race, NULL, NULL, false }, { "race-before", mode_race_before, NULL, NULL, false },
-    { "stop", mode_stop, NULL, NULL, false }, { "absent", mode_absent, NULL, NULL, false }, { "late", mode_late, NULL, NULL, false },
+    { "stop", mode_stop, NULL, NULL, false }, { "absent", mode_absent, NULL, NULL, false }, { "absent-broadcast", mode_absent_broadcast, NULL, NULL, false },
+    { "end-hang", mode_end_hang, NULL, NULL, false }, { "late", mode_late, NULL, NULL, false },
     { "away", mode_away, NULL, NULL, false }, { "hang", mode_fault, "nccl-hang:5", NULL, false }, { "async", mode_fault, "nccl-async:5", NULL, false },
     { "replay-hang", mode_replay_hang, "nccl-hang:5", NULL, false }, { "init-hang", mode_fault, "nccl-init-hang", NULL, false },
     { "differ", mode_differ, NULL, NULL, false }, { "kill", mode_kill, NULL, NULL, false }, { "kill-hang", mode_kill, NULL, "nccl-dead-hang", false },
@@ -541,6 +568,8 @@ static void test_time_out_names_the_rank(void **state)
     }
     expect_failure(3, "stop", "2", RM_E_PEER, "rank 2 on "); /* and not the one that waits as well */
     assert_null(strstr(rm_last_error(), "ranks"));
+    expect_failure(3, "absent-broadcast", "2", RM_E_PEER, "rank 2 on ");
+    assert_null(strstr(rm_last_error(), "ranks"));
 }
 
 static void test_hangs(void **state)
@@ -552,7 +581,7 @@ static void test_hangs(void **state)
 
 static void test_asynchronous_error(void **state)
 {
-    expect_failure(2, "async", "5", RM_E_PEER, "unhandled system error: the network is down");
+    expect_failure(2, "async", "5", RM_E_PEER, "the all-reduce of 4000 bytes (number 5) failed, as a peer, the network or NCCL did: unhandled system error: the network is down");
     expect_failure(2, "differ", "5", RM_E_PEER, "invalid usage");
 }
 
@@ -561,6 +590,13 @@ static void test_dead_peer(void **state)
     expect_failure(2, "kill", "5", RM_E_PEER, "killed by signal 9");
     expect_failure(2, "kill-hang", "2", RM_E_PEER, "killed by signal 9");
     expect_failure(2, "abort", "30", RM_E_INCONCLUSIVE, "");
+}
+
+static void test_an_end_that_hangs(void **state)
+{
+    setenv("MALLOC_PERTURB_", "165", 1); /* what is freed is overwritten */
+    expect_ok(2, "end-hang", "30");
+    unsetenv("MALLOC_PERTURB_");
 }
 
 static void test_one_gpu(void **state) { expect_failure(2, "one-gpu", "10", RM_E_DEVICE /* exit code 2 */, "ranks 0 and 1 on "); }
@@ -591,7 +627,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_sums), cmocka_unit_test(test_bits),
         cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_engine), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
         cmocka_unit_test(test_time_out_names_the_rank), cmocka_unit_test(test_hangs), cmocka_unit_test(test_asynchronous_error),
-        cmocka_unit_test(test_dead_peer), cmocka_unit_test(test_one_gpu),
+        cmocka_unit_test(test_dead_peer), cmocka_unit_test(test_an_end_that_hangs), cmocka_unit_test(test_one_gpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
