@@ -72,6 +72,7 @@ static rm_status check_injection(const sweep *w)
     for (int32_t i = 0; i < w->count; i++) {
         if (w->n[i] == 1 || w->n[i] > w->largest) continue;
         RM_TRY(bench_inject_parse(spec, 0, w->n[i], NULL, &ignored));
+        if (w->o->ghost && ignored.step_share > 0) return rm_fail(RM_E_ARG, "--inject %s: a ghost only sleeps, and no share of that is computing: use compute=20ms", spec);
         several = true;
     }
     if (spec && spec[0] && !several) return rm_fail(RM_E_ARG, "--inject %s: only runs of several devices take it; name some that fit with --gpus, or give --oversubscribe", spec);

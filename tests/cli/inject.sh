@@ -64,6 +64,8 @@ proof straggler 0.5 straggler=500ms@rank1 "${ranks[@]}"
 proof exposed_transfer 0.5 link=500ms "${ranks[@]}"
 proof input 0.5 input=500ms "${ranks[@]}"
 proof compute_slowdown 0.5 compute=500ms "${ranks[@]}"
+"$bench" scaling --data synthetic --classes 10 --px 16 --threads 1 --steps 6 --warmup 2 --no-twins --device null --batch 16 --gpus 2 --oversubscribe --inject step=50% --json share.json -q >/dev/null || fail "step=50%"
+check share.json 'r[0]["injected"] == "step=50%" and r[0]["budget_s"]["compute"] >= r[0]["step_s"]["median"] * 0.3'
 proof straggler 1 straggler=1s@rank1 6 --device cpu --batch 4 --gpus 1,2 --oversubscribe
 
 # what was injected is said in every table, and a spec that no run could take is refused before anything runs
@@ -73,5 +75,6 @@ grep -q 'rank 1 on .* is a straggler' <<<"$out" || fail "no straggler is named: 
 expect 2 'numbered 0 to 1' "$bench" scaling --gpus 1,2 --oversubscribe --inject straggler=20ms@rank2
 expect 2 'several devices' "$bench" scaling --gpus 1 --inject straggler=20ms
 expect 2 'unit' "$bench" scaling --gpus 1,2 --oversubscribe --inject link=20
+expect 2 'ghost only sleeps' "$bench" scaling --ghost --gpus 1,2 --inject step=3% --dry-run
 expect 2 'straggler=20ms@rank1' "$bench" scaling --gpus 1,2 --oversubscribe --inject slow=20ms --dry-run
 finish
