@@ -86,7 +86,7 @@ typedef struct bench_options {
     const char *gate_bench;          /* what runs of each: "scaling --gpus 1 --px 64" */
     bench_list  metric;              /* "[NAME=]JSONPATH[:effect=2%][:higher]" */
     const char *effect;              /* "2%" */
-    double  budget_s, run_timeout_s, lock_timeout_s;
+    double  budget_s, run_timeout_s, lock_timeout_s, calm_s;
     bool    expensive, gate_layers, keep_builds;
     const char *tiers;               /* "T0,T1,T2" */
     const char *discard;             /* masks, agreed on before */

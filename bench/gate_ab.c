@@ -164,6 +164,7 @@ static rm_status begin_run(gate *g)
     p->metric = g->metric;
     p->metrics = g->metrics;
     p->timeout_s = g->o->run_timeout_s;
+    p->calm_s = p->callgrind ? 0 : g->o->calm_s;
     p->want_layers = strncmp(g->o->gate_bench, "layers", 6) == 0;
     RM_TRY(settle_seed(g, resumed));
     RM_TRY(bench_pairs_load(p));
@@ -390,6 +391,7 @@ rm_status bench_gate_ab(const bench_options *o)
     gate g = { .o = o, .rows = json_array(), .begin_ns = rm_now_ns(), .lock = -1, .pairs = { .pairs = json_array() } };
     const rm_status st = g.rows && g.pairs.pairs ? compare(&g) : rm_fail(RM_E_NOMEM, "out of memory for the gate");
     bench_gate_unlock(g.lock);
+    rm_calm_close(g.pairs.calm);
     bench_masks_close(&g.pairs.masks);
     bench_sides_close(&g.sides);
     rm_store_close(g.store);

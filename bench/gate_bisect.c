@@ -144,6 +144,7 @@ static void add_gate(rm_strbuf *s, const bisect *b)
     add_option(s, "--discard", o->discard);
     add_option(s, "--tiers", o->b[0] ? "T2" : "T1,T2"); /* exact facts may change on the way without being what is looked for */
     add_option(s, "--lock", o->lock);
+    snprintf(number, sizeof number, "%.17g", o->calm_s), add_option(s, "--calm", number);
     if (o->expensive) rm_str_add(s, " --expensive");
     if (o->seed_given) snprintf(number, sizeof number, "%lld", (long long)o->seed), add_option(s, "--seed", number);
     if (o->budget_s > 0) snprintf(number, sizeof number, "%.17g", o->budget_s), add_option(s, "--budget", number);

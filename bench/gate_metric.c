@@ -1,6 +1,6 @@
 #include "bench/gate_metric.h"
 #include "profiler/json_path.h"
-#include "profiler/steady.h"
+#include "profiler/stats.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +56,11 @@ static rm_status take_lower(const char *value, bench_metric *m)
     m->higher = false;
     return RM_OK;
 }
+static rm_status take_fast(const char *value, bench_metric *m)
+{
+    m->fast = true;
+    return RM_OK;
+}
 static rm_status take_exact(const char *value, bench_metric *m)
 {
     m->exact = true;
@@ -65,7 +70,7 @@ static rm_status take_exact(const char *value, bench_metric *m)
 static const struct {
     const char *word;
     rm_status (*take)(const char *value, bench_metric *m);
-} suffixes[] = { { "effect=", take_effect }, { "higher", take_higher }, { "lower", take_lower }, { "exact", take_exact } };
+} suffixes[] = { { "effect=", take_effect }, { "higher", take_higher }, { "lower", take_lower }, { "fast", take_fast }, { "exact", take_exact } };
 
 /* The last part of `text` after a colon, where that is a suffix: takes it and cuts it off. */
 static rm_status take_suffix(char *text, bench_metric *m, bool *out_more)
@@ -124,6 +129,11 @@ static bench_metric_value value_of(const bench_metric *m, double value)
     return (bench_metric_value) { .value = value, .log = m->higher ? -log(value) : log(value), .steps = 1, .settled = true };
 }
 
+double bench_metric_of_series(const bench_metric *m, const double *v, const rm_steady *s)
+{
+    return m->fast ? rm_quantile(v + s->dropped, s->n, m->higher ? 0.9 : 0.1) : s->median;
+}
+
 rm_status bench_metric_take(const bench_metric *m, const bench_process *run, const json_t *document, bench_metric_value *out)
 {
     double *v;
@@ -137,8 +147,8 @@ rm_status bench_metric_take(const bench_metric *m, const bench_process *run, con
     if (!document) return rm_fail(RM_E_FORMAT, "%s: the command printed no JSON on stdout, which begins with '%.40s'", m->path, run->out ? run->out : "");
     RM_TRY(rm_json_path_numbers(document, m->path, &v, &n));
     const rm_steady s = rm_steady_of(v, n);
+    *out = value_of(m, bench_metric_of_series(m, v, &s));
     free(v);
-    *out = value_of(m, s.median);
     out->steps = n;
     out->dropped = s.dropped;
     out->settled = n == 1 || s.settled;

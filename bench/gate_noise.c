@@ -8,7 +8,6 @@
 #include "bench/rows.h"
 #include "profiler/json_path.h"
 #include "profiler/stats.h"
-#include "profiler/steady.h"
 #include "reports/gate_check.h"
 #include <math.h>
 #include <stdio.h>
@@ -26,32 +25,32 @@ typedef struct tape {
 
 /* ---- taking runs */
 
-static rm_status add_run(tape *t, const json_t *document, const char *path)
+static rm_status add_run(tape *t, const json_t *document, const bench_metric *m)
 {
     double *v, *x = t->x + (size_t)t->n * RP_ITERATIONS;
     size_t n;
-    RM_TRY(rm_json_path_numbers(document, path, &v, &n));
+    RM_TRY(rm_json_path_numbers(document, m->path, &v, &n));
     const rm_steady s = rm_steady_of(v, n);
     if (s.n < RP_ITERATIONS) t->steps = 0;
     for (size_t i = 0; i < RP_ITERATIONS; i++) x[i] = i < s.n ? log(v[s.dropped + i]) : NAN;
-    t->y[t->n++] = log(s.median);
+    t->y[t->n++] = log(bench_metric_of_series(m, v, &s));
     free(v);
     return RM_OK;
 }
 
-static rm_status take_run(const bench_trial *trial, const char *command, const char *path, tape *t)
+static rm_status take_run(const bench_trial *trial, const char *command, const bench_metric *m, tape *t)
 {
     bench_process p;
     json_error_t e;
     RM_TRY(bench_process_run(command, trial->o->run_timeout_s, &p));
     json_t *document = p.exit_code == 0 && p.out ? json_loads(p.out, 0, &e) : NULL;
-    const rm_status st = document ? add_run(t, document, path) : rm_fail(RM_E_NUMERIC, "%s ended with exit code %d and no JSON: %s", command, p.exit_code, p.complaint);
+    const rm_status st = document ? add_run(t, document, m) : rm_fail(RM_E_NUMERIC, "%s ended with exit code %d and no JSON: %s", command, p.exit_code, p.complaint);
     json_decref(document);
     bench_process_free(&p);
     return st;
 }
 
-static rm_status take_runs(const bench_trial *trial, const char *command, const char *path, int32_t want, tape *t)
+static rm_status take_runs(const bench_trial *trial, const char *command, const bench_metric *m, int32_t want, tape *t)
 {
     rm_progress progress;
     rm_status st = RM_OK;
@@ -59,7 +58,7 @@ static rm_status take_runs(const bench_trial *trial, const char *command, const 
     if (!t->y || !t->x) return rm_fail(RM_E_NOMEM, "out of memory for %d runs", want);
     rm_progress_begin(&progress, "noise", "runs", (uint64_t)want);
     while (st == RM_OK && t->n < want) {
-        st = take_run(trial, command, path, t);
+        st = take_run(trial, command, m, t);
         rm_progress_update(&progress, (uint64_t)t->n, NULL);
     }
     rm_progress_end(&progress);
@@ -142,15 +141,16 @@ static rm_status replicate(const bench_options *o, rm_strbuf *command, bench_met
     else {
         bench_put_word(command, self);
         rm_str_add(command, " gate selftest --replicate");
+        if (o->steps) rm_str_addf(command, " --steps %d", o->steps);
     }
     return command->failed ? rm_fail(RM_E_NOMEM, "out of memory for the command") : RM_OK;
 }
 
-static rm_status take_alone(const bench_trial *trial, const char *command, const char *path, int32_t want, tape *t)
+static rm_status take_alone(const bench_trial *trial, const char *command, const bench_metric *m, int32_t want, tape *t)
 {
     int lock = -1;
     RM_TRY(bench_gate_lock(trial->o->lock, trial->o->lock_timeout_s, &lock));
-    const rm_status st = take_runs(trial, command, path, want, t);
+    const rm_status st = take_runs(trial, command, m, want, t);
     bench_gate_unlock(lock);
     return st;
 }
@@ -161,7 +161,7 @@ rm_status bench_trial_noise(bench_trial *trial, int32_t want, double change)
     bench_metric metric;
     tape t = { 0 };
     rm_status st = replicate(trial->o, &command, &metric);
-    if (st == RM_OK) st = take_alone(trial, command.text, metric.path, want, &t);
+    if (st == RM_OK) st = take_alone(trial, command.text, &metric, want, &t);
     if (st == RM_OK || (st == RM_E_INTERRUPTED && t.n >= LEAST_RUNS)) {
         const rm_status judged = judge(trial, command.text, &t, change);
         if (st == RM_OK) st = judged;

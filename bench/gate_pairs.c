@@ -1,8 +1,9 @@
 #include "bench/gate_pairs.h"
-#include "bench/gate_callgrind.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "bench/bench.h"
+#include "bench/gate_callgrind.h"
 #include "bench/gate_layers.h"
 #include "bench/rows.h"
 #include "profiler/json_path.h"
@@ -38,12 +39,24 @@ static void pair_free(pair *q)
     }
 }
 
+/* That is decided before the run, and not by what it gives: A and B are treated alike. */
+static rm_status wait_for_calm(bench_pairs *p)
+{
+    bool calm = true;
+    if (p->calm_s <= 0) return RM_OK;
+    if (!p->calm) RM_TRY(rm_calm_open(NULL, NULL, &p->calm));
+    p->waited_s += rm_calm_wait(p->calm, p->calm_s, bench_signal, &calm);
+    p->busy += !calm;
+    return RM_OK;
+}
+
 static rm_status run_both(bench_pairs *p, pair *q)
 {
     bench_masks_read(&p->masks, &q->before);
     for (int k = 0; k < 2; k++) {
         const int i = q->b_first ? 1 - k : k;
         if (p->side[i].before) p->side[i].before(&p->side[i]);
+        RM_TRY(wait_for_calm(p));
         RM_TRY((p->callgrind ? bench_callgrind_run : bench_process_run)(p->side[i].command, p->timeout_s, &q->run[i]));
     }
     bench_masks_read(&p->masks, &q->after);

@@ -4,6 +4,7 @@
 #define RM_BENCH_GATE_PAIRS_H
 #include "bench/gate_mask.h"
 #include "bench/gate_metric.h"
+#include "profiler/calm.h"
 #include "profiler/store.h"
 #include "reports/gate_rule.h"
 
@@ -30,7 +31,10 @@ typedef struct bench_pairs {
     int metrics;
     bench_masks masks;
     uint64_t seed;
-    double timeout_s;
+    double timeout_s, calm_s;            /* calm_s: how long at most a run waits for a calm machine, 0: not at all */
+    struct rm_calm *calm;                /* the caller closes it */
+    double waited_s;                     /* in this process */
+    int busy;                            /* runs that began all the same */
     rm_store *store;                     /* NULL: pairs are not stored */
     int64_t run;
     json_t *pairs;

@@ -7,7 +7,7 @@
 #include "kernels/device.h"
 #include <stdlib.h>
 
-enum { STEPS = 240, RUNS = 20 /* of a step */ };
+enum { STEPS = 240 /* unless --steps says otherwise */, RUNS = 20 /* of a step */ };
 static const char op_text[] = "conv n=1 c=32 h=14 w=14 o=32 k=3 s=1 p=1 dtype=f32";
 
 typedef struct replicate {
@@ -50,9 +50,9 @@ static rm_status run_op(replicate *r)
 }
 
 /* op_s: of the operation alone; step_s: with the slow-down. */
-static rm_status steps(replicate *r, double slower, double op_s[STEPS], double step_s[STEPS])
+static rm_status steps(replicate *r, double slower, int n, double *op_s, double *step_s)
 {
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < n; i++) {
         const uint64_t begin = rm_now_ns();
         RM_TRY(run_op(r));
         const uint64_t took = rm_now_ns() - begin;
@@ -63,17 +63,17 @@ static rm_status steps(replicate *r, double slower, double op_s[STEPS], double s
     return RM_OK;
 }
 
-static json_t *numbers(const double x[STEPS])
+static json_t *numbers(const double *x, int n)
 {
     json_t *all = json_array();
-    for (int i = 0; i < STEPS; i++) json_array_append_new(all, json_real(x[i]));
+    for (int i = 0; i < n; i++) json_array_append_new(all, json_real(x[i]));
     return all;
 }
 
 /* The plain JSON of a program that a gate runs, without the envelope, whose facts about the machine take longer than the steps. */
-static rm_status print(const double op_s[STEPS], const double step_s[STEPS])
+static rm_status print(const double *op_s, const double *step_s, int n)
 {
-    json_t *root = json_pack("{s:s, s:o, s:o}", "op", op_text, "op_s", numbers(op_s), "step_s", numbers(step_s));
+    json_t *root = json_pack("{s:s, s:o, s:o}", "op", op_text, "op_s", numbers(op_s, n), "step_s", numbers(step_s, n));
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     const bool written = text && puts(text) != EOF && fflush(stdout) == 0;
     rm_status st = written ? RM_OK : text ? rm_fail_errno("cannot write the JSON to stdout") : rm_fail(RM_E_NOMEM, "out of memory for the JSON");
@@ -84,11 +84,15 @@ static rm_status print(const double op_s[STEPS], const double step_s[STEPS])
 
 rm_status bench_gate_replicate(const bench_options *o)
 {
-    double slower = 0, op_s[STEPS], step_s[STEPS];
+    const int n = o->steps ? o->steps : STEPS;
+    double slower = 0;
     replicate r = { 0 };
     if (o->slow[0]) RM_TRY(bench_share_parse(o->slow, "--slow", &slower));
-    rm_status st = open_op(&r);
-    if (st == RM_OK) st = steps(&r, slower, op_s, step_s);
-    shut(&r);
-    return st == RM_OK ? print(op_s, step_s) : st;
+    double *op_s = calloc(2 * (size_t)n, sizeof *op_s);
+    rm_status st = op_s ? open_op(&r) : rm_fail(RM_E_NOMEM, "out of memory for %d steps", n);
+    if (st == RM_OK) st = steps(&r, slower, n, op_s, op_s + n);
+    if (op_s) shut(&r);
+    if (st == RM_OK) st = print(op_s, op_s + n, n);
+    free(op_s);
+    return st;
 }

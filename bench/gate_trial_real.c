@@ -76,10 +76,13 @@ static void add_sides(rm_strbuf *all, const real *r)
 {
     const bench_options *o = r->t->o;
     rm_strbuf a = { 0 }, b = { 0 };
-    char slow[40];
+    char slow[40], steps[24];
     snprintf(slow, sizeof slow, "%.17g", r->slow);
-    add_words(&a, (const char *const[]) { r->program, "gate", "selftest", "--replicate", NULL });
-    add_words(&b, (const char *const[]) { r->program, "gate", "selftest", "--replicate", r->slow > 0 ? "--slow" : NULL, slow, NULL });
+    snprintf(steps, sizeof steps, "%d", o->steps);
+    for (int i = 0; i < 2; i++) {
+        add_words(i ? &b : &a, (const char *const[]) { r->program, "gate", "selftest", "--replicate", o->steps ? "--steps" : NULL, steps, NULL });
+        if (i && r->slow > 0) add_words(&b, (const char *const[]) { "--slow", slow, NULL });
+    }
     all->failed |= a.failed || b.failed;
     if (!all->failed)
         add_words(all, (const char *const[]) { "--a", o->a[0] ? o->a : a.text, "--b", r->slow > 0 && o->b[0] ? o->b : o->a[0] ? o->a : b.text, NULL });
@@ -92,12 +95,13 @@ static void add_sides(rm_strbuf *all, const real *r)
 static char *command_of(const real *r, uint64_t seed)
 {
     rm_strbuf all = { 0 };
-    char effect[40], number[32], store[160];
+    char effect[40], number[32], store[160], calm[40];
     snprintf(effect, sizeof effect, "%.17g", r->effect);
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
+    snprintf(calm, sizeof calm, "%.17g", r->t->o->calm_s);
     snprintf(store, sizeof store, "%s/gate.db", r->dir);
     add_words(&all, (const char *const[]) { r->program, "gate", "ab", "--effect", effect, "--seed", number, "--tiers", "T2", "--even-if-identical", "--fresh",
-                                            "--store", store, "--json", "-", "-q", NULL });
+                                            "--store", store, "--calm", calm, "--json", "-", "-q", NULL });
     add_sides(&all, r);
     if (r->t->o->lock[0]) add_words(&all, (const char *const[]) { "--lock", r->t->o->lock, NULL });
     if (r->t->o->expensive) add_words(&all, (const char *const[]) { "--expensive", NULL });
@@ -237,6 +241,7 @@ static rm_status name_replicate(real *r)
     if (r->slow > 0 && !o->a[0] != !o->b[0]) return rm_fail(RM_E_ARG, "--power on commands of your own wants --a CMD and --b CMD, which is slower by --slow");
     if (!o->a[0] && o->b[0]) return rm_fail(RM_E_ARG, "--aa on a command of your own wants it as --a CMD");
     if (o->a[0] && o->metric.n != 1) return rm_fail(RM_E_ARG, "--metric is missing, or there are several: which number of %s is compared?", o->a);
+    if (!o->a[0] && o->steps) rm_str_addf(&s, "bench gate selftest --replicate --steps %d", o->steps);
     if (o->a[0]) rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
     r->replicate = rm_str_take(&s);
     return r->replicate ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command");

@@ -85,6 +85,8 @@ json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs 
     json_object_set_new(row, "looks", json_integer(j->looks));
     json_object_set_new(row, "discarded", json_integer(p->discarded));
     json_object_set_new(row, "higher_is_better", json_boolean(metric->higher));
+    json_object_set_new(row, "waited_s", json_real(p->waited_s));
+    json_object_set_new(row, "busy_runs", json_integer(p->busy));
     if (j->n == 0) return row;
     json_object_set_new(row, "delta", share(j->at.at.delta));
     json_object_set_new(row, "low", share(j->at.at.low));

@@ -22,16 +22,16 @@ a, b = (json.load(open(f)) for f in ("plain.json", "slow.json"))
 assert len(a["step_s"]) == len(b["step_s"]) >= 50 and min(a["step_s"]) > 0
 assert all(s >= 1.4999 * o for o, s in zip(b["op_s"], b["step_s"])) and any(s < 1.4 * o for o, s in zip(a["op_s"], a["step_s"]))
 END
-expect 0 '^ok +power +1 verdicts' "$bench" gate selftest --power 1 --slow 50% --lock none --json power.json
+expect 0 '^ok +power +1 verdicts' "$bench" gate selftest --power 1 --slow 50% --lock none --calm 0 --json power.json
 check power.json 'r[0]["kind"] == "power" and r[0]["pairs"] >= 10 and r[0]["verdict"] in ("REGRESSED", "INCONCLUSIVE") and r[-1]["kind"] == "rate" and r[-1]["verdicts"] == 1 and r[-1]["low"] <= r[-1]["rate"] <= r[-1]["high"]'
-expect 0 'the store has 1 such' "$bench" gate selftest --power 1 --slow 50% --lock none --json again.json
+expect 0 'the store has 1 such' "$bench" gate selftest --power 1 --slow 50% --lock none --calm 0 --json again.json
 check again.json 'len(r) == 1 and r[0]["verdicts"] == 1'
 made() { echo "echo '{\"s\": $1}'"; } # a command of one's own, without noise
-expect 0 'ok +aa +12 verdicts on equal runs: 0 regressed, 0 improved' "$bench" gate selftest --aa 12 --a "$(made 1)" --metric '$.s' --lock none
-expect 0 'ok +aa +13 verdicts' "$bench" gate selftest --aa 13 --a "$(made 1)" --metric '$.s' --lock none --json own.json
+expect 0 'ok +aa +12 verdicts on equal runs: 0 regressed, 0 improved' "$bench" gate selftest --aa 12 --a "$(made 1)" --metric '$.s' --lock none --calm 0
+expect 0 'ok +aa +13 verdicts' "$bench" gate selftest --aa 13 --a "$(made 1)" --metric '$.s' --lock none --calm 0 --json own.json
 check own.json 'len(r) == 2 and r[0]["number"] == 13 and r[0]["verdict"] == "PASS" and r[1]["replicate"].startswith("echo")'
-expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none # faster is the wrong sign
-expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none
+expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none --calm 0 # faster is the wrong sign
+expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none --calm 0
 expect 2 'wants --a CMD and --b CMD' "$bench" gate selftest --power 3 --b "$(made 1)" --metric '$.s'
 # this machine's noise: equal runs, and what the rules make of them
 cat >steps <<'END'
@@ -40,14 +40,14 @@ awk -v seed=$$ 'BEGIN { srand(seed); for (i = 0; i < 20; i++) rand(); run = 1 + 
   for (i = 0; i < 80; i++) printf "%s%.6f", (i ? ", " : "{\"s\": ["), run * (1 + 0.001 * rand()); print "]}" }'
 END
 chmod +x steps
-expect 0 '^80 equal runs: spread 0\.[01][0-9] %' "$bench" gate selftest --noise 80 --a ./steps --metric '$.s' --lock none --json noise.json
+expect 0 '^80 equal runs: spread 0\.[01][0-9] %' "$bench" gate selftest --noise 80 --a ./steps --metric '$.s' --lock none --calm 0 --json noise.json
 check noise.json 'r[0]["kind"] == "noise" and r[0]["runs"] == len(r[0]["values_s"]) == 80 and all(0.999 < v < 1.005 for v in r[0]["values_s"]) and r[0]["origin"] == "measured"'
 check noise.json '[(x["trials"], x["slower"], x["origin"]) for x in r[1:] if x["rule"].startswith("one run")] == [(40, 0, "measured"), (40, 40, "emulated")]'
 check noise.json '[(x["trials"], x["slower"]) for x in r[1:] if x["rule"] == "the gate"] == [(1, 0), (1, 1)] and len(r) == 13'
-expect 0 'one run of each.* finds 5 % added to B in 40 of 40' "$bench" gate selftest --noise 80 --slow 5% --a ./steps --metric '$.s[0]' --lock none --json few.json
+expect 0 'one run of each.* finds 5 % added to B in 40 of 40' "$bench" gate selftest --noise 80 --slow 5% --a ./steps --metric '$.s[0]' --lock none --calm 0 --json few.json
 check few.json 'len(r) == 11 and not any("iterations" in x.get("rule", "") for x in r)'
-expect 2 'path into the JSON' "$bench" gate selftest --noise 80 --a ./steps --metric @wall_s --lock none
-expect 2 'exit code 3' "$bench" gate selftest --noise 80 --a 'exit 3' --metric '$.s' --lock none
+expect 2 'path into the JSON' "$bench" gate selftest --noise 80 --a ./steps --metric @wall_s --lock none --calm 0
+expect 2 'exit code 3' "$bench" gate selftest --noise 80 --a 'exit 3' --metric '$.s' --lock none --calm 0
 expect 2 'noise' "$bench" gate selftest --noise 10
 [[ -z $(ls tmp) ]] || fail "left behind: $(ls tmp)"
 
@@ -101,11 +101,11 @@ grep -q "decide: bench gate ab --base $(sed -n 13p ../revisions) --head $(sed -n
 expect 0 '^PASS .*best level ever' "$bench" gate history --store ../same.db
 expect 0 '^PASS ' "$bench" gate history --store ../quick.db
 export RINGMARK_GATE_CACHE=$PWD/../builds
-timed=(--metric 'step=$.step_s.median' --tiers T2 --lock none)
+timed=(--metric 'step=$.step_s.median' --tiers T2 --lock none --calm 0)
 expect 3 "decide: .*--metric 'step=.*results\[0\].step_s.median" "$bench" gate history --store ../slow.db "${timed[@]}"
 expect 1 'the pairs say: REGRESSED' "$bench" gate history --store ../slow.db --then-ab "${timed[@]}" --json ../decided.json
-expect 2 '.' "$bench" gate history --store ../slow.db --then-ab --metric 'step=$.step_s.median' --tiers T9 --lock none # trouble is no verdict
-expect 0 'first slower commit: .* Change number 14' "$bench" gate bisect --base HEAD~9 --head HEAD --bench step --metric '$.results[0].step_s.median' --lock none
+expect 2 '.' "$bench" gate history --store ../slow.db --then-ab --metric 'step=$.step_s.median' --tiers T9 --lock none --calm 0 # trouble is no verdict
+expect 0 'first slower commit: .* Change number 14' "$bench" gate bisect --base HEAD~9 --head HEAD --bench step --metric '$.results[0].step_s.median' --lock none --calm 0
 expect 4 'too few|no session' "$bench" gate history --store ../same.db --session 6
 cd ..
 check slow.json 'r[0]["verdict"] == "SUSPECT" and [c["session"] for c in r[0]["changes"]] == [4, 9] and len(r[0]["sessions"]) == 14 and r[0]["baseline"]["sessions"] == 4'
@@ -130,7 +130,7 @@ for i in $(seq 1 9); do
   echo "$i" >file; git add -A; git commit -qm "Change number $i"
 done
 echo changed >file
-bisect() { "$bench" gate bisect --base HEAD~8 --head HEAD --build 'test ! -e broken && touch built' --b 'sh run.sh' --metric '$.s' --lock none "$@"; }
+bisect() { "$bench" gate bisect --base HEAD~8 --head HEAD --build 'test ! -e broken && touch built' --b 'sh run.sh' --metric '$.s' --lock none --calm 0 "$@"; }
 bisect --json ../bisect.json >../bisect.txt 2>../bisect.err
 [[ $? == 3 ]] || fail "changes 5 and 6 cannot be built, so it is one of them or 7: $(cat ../bisect.txt ../bisect.err)"
 for i in 5 6 7; do grep -q "Change number $i\$" ../bisect.txt || fail "change $i is not named: $(cat ../bisect.txt)"; done
@@ -138,14 +138,14 @@ for i in 5 6 7; do grep -q "Change number $i\$" ../bisect.txt || fail "change $i
 echo 00 >speed; git add -A; git commit -qm "Quick again"; git tag quick
 for i in 11 12 13 14; do if [[ $i == 13 ]]; then echo 08 >speed; fi; echo $i >file; git add -A; git commit -qm "Change number $i"; done
 echo changed >file
-expect 0 'first slower commit: [0-9a-f]{40} Change number 13' "$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none --json ../found.json
+expect 0 'first slower commit: [0-9a-f]{40} Change number 13' "$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none --calm 0 --json ../found.json
 (cd .. && check found.json 'r[0]["first_slower"].endswith("Change number 13") and r[0]["steps"] >= 3 and r[0]["skipped"] == 0')
-expect 2 'not slower' "$bench" gate bisect --base quick --head quick~0 --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none
+expect 2 'not slower' "$bench" gate bisect --base quick --head quick~0 --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none --calm 0
 expect 2 'no such commit' "$bench" gate bisect --base nowhere --head HEAD --b 'sh run.sh' --metric '$.s'
 expect 2 'wants --bench' "$bench" gate bisect --base quick --head HEAD
-expect 2 '[-]-build ended' "$bench" gate bisect --base quick --head HEAD --build false --b 'sh run.sh' --metric '$.s' --lock none
+expect 2 '[-]-build ended' "$bench" gate bisect --base quick --head HEAD --build false --b 'sh run.sh' --metric '$.s' --lock none --calm 0
 # Ctrl-C in the middle of a run: nothing is left, nothing has changed
-"$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'touch ../../running; sleep 60' --metric '$.s' --lock none >/dev/null 2>../interrupted.err &
+"$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'touch ../../running; sleep 60' --metric '$.s' --lock none --calm 0 >/dev/null 2>../interrupted.err &
 pid=$!
 for _ in $(seq 600); do [[ -e ../tmp/running || -e ../running ]] && break; sleep 0.1; done
 kill -INT $pid; wait $pid; code=$?

@@ -83,7 +83,9 @@ static bench_metric metric(const char *text)
 
 static void values_are_taken(void **state)
 {
-    json_t *document = json_loads("{\"s\": 4, \"steps\": [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 2, 2, 2, 2, 2, 2, 2], \"bad\": null}", 0, NULL);
+    json_t *document = json_loads("{\"s\": 4, \"steps\": [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 2, 2, 2, 2, 2, 2, 2], \"bad\": null,"
+                                 " \"ramp\": [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]}",
+                                 0, NULL);
     const bench_process run = { .cpu_s = 3, .instructions = -1, .out = "no json" };
     bench_metric_value v;
     bench_metric m = metric("$.s");
@@ -95,6 +97,15 @@ static void values_are_taken(void **state)
     m = metric("$.steps");
     assert_int_equal(bench_metric_take(&m, &run, document, &v), RM_OK);
     assert_true(v.value == 2 && v.dropped == 10 && v.steps == 17 && v.settled); /* the warm-up is dropped */
+    m = metric("$.ramp:fast"); /* ten are dropped: 10 to 30 count */
+    assert_int_equal(bench_metric_take(&m, &run, document, &v), RM_OK);
+    assert_true(v.value == 12 && v.log == log(12) && v.steps == 31);
+    m = metric("$.ramp:fast:higher");
+    assert_int_equal(bench_metric_take(&m, &run, document, &v), RM_OK);
+    assert_true(v.value == 28 && v.log == -log(28));
+    m = metric("$.s:fast");
+    assert_int_equal(bench_metric_take(&m, &run, document, &v), RM_OK);
+    assert_true(v.value == 4);
     m = metric("@cpu_s");
     assert_int_equal(bench_metric_take(&m, &run, NULL, &v), RM_OK);
     assert_true(v.value == 3);
