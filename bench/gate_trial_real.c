@@ -233,6 +233,14 @@ static void remove_place(const real *r)
     rmdir(r->dir);
 }
 
+/* Our own replicate as it comes has no name. */
+static void name_own(rm_strbuf *s, const bench_options *o)
+{
+    if (o->steps || o->metric.n) rm_str_add(s, "bench gate selftest --replicate");
+    if (o->steps) rm_str_addf(s, " --steps %d", o->steps);
+    for (int32_t i = 0; i < o->metric.n; i++) rm_str_addf(s, ", %s", o->metric.item[i]);
+}
+
 /* What tells these verdicts from those on other commands. */
 static rm_status name_replicate(real *r)
 {
@@ -241,8 +249,8 @@ static rm_status name_replicate(real *r)
     if (r->slow > 0 && !o->a[0] != !o->b[0]) return rm_fail(RM_E_ARG, "--power on commands of your own wants --a CMD and --b CMD, which is slower by --slow");
     if (!o->a[0] && o->b[0]) return rm_fail(RM_E_ARG, "--aa on a command of your own wants it as --a CMD");
     if (o->a[0] && o->metric.n != 1) return rm_fail(RM_E_ARG, "--metric is missing, or there are several: which number of %s is compared?", o->a);
-    if (!o->a[0] && o->steps) rm_str_addf(&s, "bench gate selftest --replicate --steps %d", o->steps);
-    if (o->a[0]) rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
+    if (!o->a[0]) name_own(&s, o);
+    else rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
     r->replicate = rm_str_take(&s);
     return r->replicate ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command");
 }

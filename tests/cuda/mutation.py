@@ -154,6 +154,7 @@ class Shop:
         # A value in place of a pointer is no small change; gcc only warns.
         flags = '-w -Werror=incompatible-pointer-types -Werror=int-conversion'
         command = ['cmake', '-S', '.', '-B', str(self.build), '-G', 'Ninja', '-D', 'RM_WERROR=OFF', '-D', f'CMAKE_C_FLAGS={flags}', '-D', 'CMAKE_C_FLAGS_RELWITHDEBINFO=-O2',
+                   '-D', 'CMAKE_EXE_LINKER_FLAGS=-fsanitize=leak',  # what is not given back is a failure
                    '-D', 'RM_CUDA=ON', '-D', 'RM_CUDA_EMULATE_FLAGS=-w', '-D', 'RM_CUDA_ARCHITECTURES=90', *launcher]
         if not self.run(command):
             sys.exit(self.log.read_text())
@@ -242,7 +243,9 @@ class Shop:
         """How the program failed and what it said; ('', '') when it passed."""
         paths = [t for t in (f'tests/{program}', f'tests/cuda/emu/{program}', f'tests/cuda/doubles/{program}') if (self.build / t).is_file()]
         with tempfile.TemporaryDirectory(prefix='mutant') as home:
-            env = dict(os.environ, HOME=home, XDG_CACHE_HOME=home, TMPDIR=home, OMP_NUM_THREADS='1')
+            # Open MPI unloads its plugins, so that what they leak has no name to go by.
+            leaks = f'suppressions={SOURCE / "scripts" / "lsan.supp"}:print_suppressions=0:detect_leaks={int(program != "doubles_nccl")}'
+            env = dict(os.environ, HOME=home, XDG_CACHE_HOME=home, TMPDIR=home, OMP_NUM_THREADS='1', LSAN_OPTIONS=leaks)
             return watched([str(self.build / paths[0]), *arguments.split()], env, home, limit)
 
 
