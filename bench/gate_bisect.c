@@ -212,9 +212,7 @@ static rm_status build_good(const bisect *b)
 static rm_status prepare(bisect *b)
 {
     char tree[160], good[160];
-    const ssize_t n = readlink("/proc/self/exe", b->program, sizeof b->program - 1);
-    if (n < 0) return rm_fail_errno("cannot find this program to run it");
-    b->program[n] = 0;
+    RM_TRY(bench_own_program(b->program, sizeof b->program));
     RM_TRY(resolve(b->o->base, "--base", b->base));
     RM_TRY(resolve(b->o->head, "--head", b->head));
     RM_TRY(bench_place_make("bisect", b->place));

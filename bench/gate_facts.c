@@ -1,5 +1,6 @@
 /* bench gate facts: prints the facts of what --bench runs, or compares those of a file. */
 #include "bench/gate_facts.h"
+#include "bench/gate_place.h"
 #include "base/log.h"
 #include "bench/gate.h"
 #include "bench/gate_out.h"
@@ -76,14 +77,6 @@ static rm_status print_own(const bench_options *o)
 
 /* ---- a file of cases: {"cases": [{"bench", "tolerate", "device", ..., "facts"}]} */
 
-static rm_status own_program(char *out, size_t size)
-{
-    const ssize_t n = readlink("/proc/self/exe", out, size - 1);
-    if (n <= 0) return rm_fail_errno("cannot find the own program");
-    out[n] = '\0';
-    return RM_OK;
-}
-
 static json_t *case_row(const bench_options *o, const json_t *pinned, rp_verdict v, const char *reason, const json_t *differences)
 {
     char reproduce[1024];
@@ -123,7 +116,7 @@ static rm_status check_cases(const bench_options *o, const json_t *file)
     json_t *rows = json_array();
     size_t i;
     const json_t *pinned;
-    rm_status st = own_program(program, sizeof program);
+    rm_status st = bench_own_program(program, sizeof program);
     json_array_foreach(json_object_get(file, "cases"), i, pinned) if (st == RM_OK) st = check_case(o, program, pinned, rows);
     if (st == RM_OK) st = bench_gate_print(o, NULL, rows);
     if (st == RM_OK) st = bench_gate_status(rows);
@@ -149,7 +142,7 @@ static rm_status update_cases(const bench_options *o, json_t *file)
     char program[4096];
     size_t i;
     json_t *pinned;
-    RM_TRY(own_program(program, sizeof program));
+    RM_TRY(bench_own_program(program, sizeof program));
     json_array_foreach(json_object_get(file, "cases"), i, pinned) RM_TRY(update_case(o, program, pinned));
     if (json_dump_file(file, o->facts, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) != 0) return rm_fail(RM_E_IO, "cannot write the facts to %s", o->facts);
     rm_info("%s has the facts as they are now; say in the commit why they changed", o->facts);

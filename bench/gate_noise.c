@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "bench/gate_lock.h"
 #include "bench/gate_metric.h"
+#include "bench/gate_place.h"
 #include "bench/gate_process.h"
 #include "bench/gate_trial.h"
 #include "bench/options.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { LEAST_RUNS = 72 /* what the gate takes at most */ };
 static const double far_spreads = 5;
@@ -137,8 +137,8 @@ static rm_status replicate(const bench_options *o, rm_strbuf *command, bench_met
     RM_TRY(bench_metric_parse(o->metric.n ? o->metric.item[0] : "$.step_s", 0.02, metric));
     if (metric->path[0] == '@') return rm_fail(RM_E_ARG, "--metric %s: for --noise it is a path into the JSON that the command prints", metric->path);
     if (o->a[0]) rm_str_add(command, o->a);
-    else if (readlink("/proc/self/exe", self, sizeof self - 1) < 0) return rm_fail_errno("cannot find this program to run it");
     else {
+        RM_TRY(bench_own_program(self, sizeof self));
         bench_put_word(command, self);
         rm_str_add(command, " gate selftest --replicate");
         if (o->steps) rm_str_addf(command, " --steps %d", o->steps);

@@ -216,9 +216,7 @@ static rm_status go_on(real *r, int32_t want)
 
 static rm_status make_place(real *r)
 {
-    const ssize_t n = readlink("/proc/self/exe", r->program, sizeof r->program - 1);
-    if (n < 0) return rm_fail_errno("cannot find this program to run it");
-    r->program[n] = 0;
+    RM_TRY(bench_own_program(r->program, sizeof r->program));
     return bench_place_make("selftest", r->dir);
 }
 
