@@ -169,6 +169,18 @@ rm_status check_run_get(check_run *r, rm_slot slot, double *v)
 }
 
 /* ---- runs */
+/* What an op must not count on: its workspace and what it only writes are full of NaNs, as they may be within a step. A device without `fill`
+ * watches its memory by itself. */
+static rm_status poison(check_run *r)
+{
+    if (!r->d->ops->fill) return RM_OK;
+    if (r->workspace) RM_TRY(rm_device_fill(r->d, NULL, (rm_ref){ r->workspace, 0 }, 0xff, rm_buf_bytes(r->workspace)));
+    for (int s = 0; s < RM_SLOT_COUNT; s++)
+        if (r->buf[s] && (rm_op_uses(&r->op, (rm_slot)s) & RM_UPDATE) == RM_WRITE)
+            RM_TRY(rm_device_fill(r->d, NULL, (rm_ref){ r->buf[s], 0 }, 0xff, rm_buf_bytes(r->buf[s])));
+    return rm_device_sync(r->d, NULL);
+}
+
 static rm_status alloc_operands(check_run *r)
 {
     for (int s = 0; s < RM_SLOT_COUNT; s++) {
@@ -189,6 +201,7 @@ rm_status check_run_open(rm_device *d, const rm_op *op, rm_buf *saved, check_run
     RM_TRY(rm_device_plan(d, &r.op, &r.plan, &r.info));
     r.buf[RM_SAVED] = saved;
     rm_status st = alloc_operands(&r);
+    if (st == RM_OK) st = poison(&r);
     if (st != RM_OK) { check_run_close(&r); return st; }
     *out = r;
     return RM_OK;

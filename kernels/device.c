@@ -169,6 +169,7 @@ rm_status rm_device_read(rm_device *d, rm_queue *q, void *dst, rm_ref src, size_
 rm_status rm_device_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes)
 {
     RM_ASSERT(inside(d, dst, bytes));
+    RM_ASSERT(d->ops->fill);
     return d->ops->fill(d, q, dst, byte, bytes);
 }
 

@@ -69,7 +69,7 @@ typedef struct rm_device_ops {
     void     *(*host)(rm_buf *buf);
     rm_status (*write)(rm_device *d, rm_queue *q, rm_ref dst, const void *src, size_t bytes);
     rm_status (*read)(rm_device *d, rm_queue *q, void *dst, rm_ref src, size_t bytes);
-    rm_status (*fill)(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes);
+    rm_status (*fill)(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes); /* NULL only in test devices that watch their memory */
 
     rm_status (*queue_new)(rm_device *d, rm_queue **out_queue);
     void      (*queue_free)(rm_device *d, rm_queue *q);

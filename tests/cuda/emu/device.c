@@ -67,7 +67,6 @@ static rm_status dev_read(rm_device *d, rm_queue *q, void *dst, rm_ref src, size
     for (size_t i = 0; i < bytes; i++) of(d)->hash = (of(d)->hash ^ ((unsigned char *)dst)[i]) * 0x100000001b3u;
     return RM_OK;
 }
-static rm_status dev_fill(rm_device *d, rm_queue *q, rm_ref dst, int byte, size_t bytes) { return status_of(cudaMemsetAsync(at(dst), byte, bytes, NULL)); }
 static rm_status dev_sync(rm_device *d, rm_queue *q) { return RM_OK; }
 
 /* ---- planning */
@@ -281,7 +280,6 @@ const rm_device_ops emu_device = {
     .host = dev_host,
     .write = dev_write,
     .read = dev_read,
-    .fill = dev_fill,
     .sync = dev_sync,
     .layout_bytes = dev_layout_bytes,
     .plan = dev_plan,
