@@ -2,6 +2,7 @@
 #include "tests/cuda/doubles/cudnn_internal.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct cudnnContext {
     cudaStream_t stream;
@@ -58,11 +59,14 @@ typedef struct execution {
     dbl_graph g;
     void *in[2], *out[2], *workspace;
     size_t workspace_bytes;
+    bool slow;
 } execution;
 
 static bool run(void *ctx)
 {
+    static const struct timespec nap = { 0, 20000000 };
     const execution *e = ctx;
+    if (e->slow) nanosleep(&nap, NULL);
     if (e->workspace) memset(e->workspace, 0xff, e->workspace_bytes);
     if (e->g.op >= DBL_POOL) dbl_pool(&e->g, e->in, e->out);
     else dbl_conv(&e->g, e->in, e->out);
@@ -113,6 +117,21 @@ static dbl_task *task(const execution *e)
     return dbl_task_new(&w);
 }
 
+/* fast-plan:N: of the plans that are executed only the Nth is fast, in the order of their first use since N changed. With the lock. */
+static bool is_slow(cudnnBackendDescriptor_t plan)
+{
+    static cudnnBackendDescriptor_t seen[64];
+    static uint64_t fast, n;
+    const uint64_t now = dbl_fault("fast-plan");
+    if (now != fast) n = 0;
+    fast = now;
+    if (!fast) return false;
+    for (uint64_t i = 0; i < n; i++)
+        if (seen[i] == plan) return i + 1 != fast;
+    if (n < sizeof seen / sizeof seen[0]) seen[n++] = plan;
+    return n != fast;
+}
+
 cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
 {
     dbl_plan p;
@@ -123,6 +142,7 @@ cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescr
     cudnnStatus_t st = dbl_follow_plan(plan, &p) && dbl_follow_pack(pack, &v) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED;
     if (st == CUDNN_STATUS_SUCCESS && (p.g.op == DBL_NO_OP || p.g.op == DBL_UNKNOWN)) st = CUDNN_STATUS_NOT_SUPPORTED;
     if (st == CUDNN_STATUS_SUCCESS) st = place(&p, &v, &e);
+    if (st == CUDNN_STATUS_SUCCESS) e.slow = is_slow(plan);
     dbl_task *t = st == CUDNN_STATUS_SUCCESS ? task(&e) : NULL;
     dbl_unlock();
     if (!t) return st;

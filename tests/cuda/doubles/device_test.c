@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "kernels/device.h"
 #include "tests/cuda/doubles/doubles.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -266,6 +267,36 @@ static void a_device_that_tries_candidates_computes_the_same(void **state)
     f.d = first;
 }
 
+/* Whichever candidate is fast is chosen; without trying them it is cuDNN's first. */
+static void the_fastest_candidate_is_chosen(void **state)
+{
+    enum { TRIED = 3 };
+    const char *const text = "conv n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32";
+    rm_device *const first = f.d;
+    char name[TRIED + 1][64], fault[24];
+    rm_cuda_doubles[0] = '1';
+    setenv("RINGMARK_PLANS", "none", 1);
+    for (int k = 0; k <= TRIED; k++) {
+        const rm_device_config dc = { .deterministic = true, .reference_only = k == 0 };
+        rm_args args;
+        rm_buf *workspace;
+        snprintf(fault, sizeof fault, "fast-plan:%d", k);
+        if (k) setenv("RM_DOUBLES_FAULTS", fault, 1);
+        ok(rm_device_open("cuda", &dc, &f.d));
+        rm_plan *p = planned(text, &args, &workspace);
+        snprintf(name[k], sizeof name[k], "%s", p->info.impl);
+        rm_plan_free(f.d, p);
+        rm_buf_free(f.d, workspace);
+        rm_device_close(f.d);
+    }
+    unsetenv("RM_DOUBLES_FAULTS");
+    f.d = first;
+    assert_string_equal(name[1], name[0]);
+    assert_string_not_equal(name[2], name[1]);
+    assert_string_not_equal(name[3], name[1]);
+    assert_string_not_equal(name[3], name[2]);
+}
+
 /* What a plan put on the GPU is there for every queue, at once. */
 static void an_optimiser_runs_on_any_queue(void **state)
 {
@@ -382,6 +413,7 @@ int main(void)
         TEST(times_are_ours),
         TEST(ops_run_on_their_queue),
         TEST(a_device_that_tries_candidates_computes_the_same),
+        TEST(the_fastest_candidate_is_chosen),
         TEST(an_optimiser_runs_on_any_queue),
         TEST(recordings_run_again),
         TEST(recordings_and_what_is_around),
