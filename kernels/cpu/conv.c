@@ -49,7 +49,9 @@ fail:
 static dnnl_status_t make_pd(const cpu_device *d, const rm_op *op, const conv_md *fwd, const conv_md *m, const_dnnl_primitive_attr_t attr,
                              dnnl_primitive_desc_t *out_pd)
 {
-    const dnnl_dims_t stride = {op->u.win.stride, op->u.win.stride}, dilate = {0, 0}, left = {op->u.win.pad, op->u.win.pad};
+    /* Along an axis of one pixel there is no stride, and with one of 2 oneDNN 3.2 sums what its scratch memory happens to hold into the gradient
+     * of bf16 weights. */
+    const dnnl_dims_t stride = {op->x.shape.h == 1 ? 1 : op->u.win.stride, op->x.shape.w == 1 ? 1 : op->u.win.stride}, dilate = {0, 0}, left = {op->u.win.pad, op->u.win.pad};
     const dnnl_dims_t right = {(op->y.shape.h - 1) * op->u.win.stride + op->u.win.k - op->x.shape.h - op->u.win.pad,
                                (op->y.shape.w - 1) * op->u.win.stride + op->u.win.k - op->x.shape.w - op->u.win.pad};
     const bool forward = op->code == RM_OP_CONV;

@@ -139,8 +139,35 @@ static void types_and_layouts_pass_through_packing(void **state)
     rm_device *d;
     assert_int_equal(rm_device_open("null", NULL, &d), RM_OK);
     rm_check_result r = checked(d, "relu n=2 c=3 h=4 w=5 dtype=bf16 xl=nhwc yl=nhwc");
-    assert_false(r.passed); /* null computes nothing: all zero */
-    assert_true(r.out[0].zero);
+    assert_false(r.passed); /* null computes nothing: the NaNs that were there before are left */
+    assert_false(r.out[0].finite);
+    rm_device_close(d);
+}
+
+static rm_status wants_workspace(rm_device *d, const rm_op *op, rm_plan **out_plan, rm_plan_info *out_info)
+{
+    RM_TRY(rm_device_ref.plan(d, op, out_plan, out_info));
+    out_info->workspace_bytes = 64;
+    return RM_OK;
+}
+
+static rm_status reads_workspace(rm_device *d, rm_queue *q, rm_plan *plan, const rm_args *args)
+{
+    RM_TRY(rm_device_ref.run(d, q, plan, args));
+    if (plan->op.code == RM_OP_RELU) ((double *)args->t[RM_Y].buf->ptr)[3] += 0 * *(const double *)args->workspace.buf->ptr;
+    return RM_OK;
+}
+
+/* An op that counts on memory nobody gave it a value in. */
+static void what_was_in_memory_before_shows(void **state)
+{
+    rm_device_ops ops = rm_device_ref;
+    rm_device *d;
+    ops.plan = wants_workspace;
+    ops.run = reads_workspace;
+    assert_int_equal(rm_device_open_ops(&ops, NULL, &d), RM_OK);
+    const rm_check_result r = checked(d, "relu n=2 c=3 h=4 w=5");
+    assert_true(!r.passed && !r.out[0].finite);
     rm_device_close(d);
 }
 
@@ -159,6 +186,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_liar, close_liar)
     const struct CMUnitTest tests[] = { T(truth_passes), T(one_wrong_element_is_found), T(zeros_and_nan_are_named), T(a_wrong_flag_is_found),
-                                        T(gradients_agree_and_lies_do_not), T(types_and_layouts_pass_through_packing), T(timing_gives_every_sample) };
+                                        T(gradients_agree_and_lies_do_not), T(types_and_layouts_pass_through_packing), T(what_was_in_memory_before_shows),
+                                        T(timing_gives_every_sample) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,6 +64,7 @@ static void prepare(bench_op *b, rm_device *d, const rm_op *op)
     }
     if (b->info.saved_bytes) alloc_to(d, b->info.saved_bytes, &b->args.t[RM_SAVED]);
     if (b->info.workspace_bytes) alloc_to(d, b->info.workspace_bytes, &b->args.workspace);
+    if (b->info.workspace_bytes) must(rm_device_fill(d, NULL, b->args.workspace, 0xff, b->info.workspace_bytes)); /* NaNs, as the step before may leave */
 }
 
 static void finish(bench_op *b)
@@ -273,6 +274,7 @@ static void check_op(rm_device *dc, rm_device *dr, const rm_op *op)
 static const char *const cases[] = {
     "conv n=2 c=3 h=32 w=32 o=64 k=7 s=2 p=3", "conv n=4 c=64 h=8 w=8 o=32 k=1 s=1 p=0", "conv n=4 c=32 h=8 w=8 o=32 k=3 s=1 p=1",
     "conv n=4 c=64 h=8 w=8 o=64 k=3 s=2 p=1", "conv n=4 c=64 h=2 w=2 o=64 k=3 s=1 p=1", "conv n=4 c=64 h=3 w=5 o=64 k=3 s=2 p=1",
+    "conv n=2 c=64 h=1 w=1 o=64 k=3 s=2 p=1", "conv n=2 c=64 h=2 w=1 o=64 k=3 s=2 p=1", "conv n=2 c=64 h=1 w=2 o=64 k=3 s=2 p=1",
     "conv n=1 c=64 h=1 w=1 o=64 k=3 s=1 p=1", "conv n=3 c=16 h=5 w=7 o=24 k=1 s=2 p=0", "conv n=2 c=13 h=6 w=6 o=10 k=3 s=1 p=1",
     "conv n=2 c=64 h=20 w=20 o=16 k=3 s=1 p=1",
     "bn n=3 c=64 h=5 w=7", "bn n=3 c=64 h=5 w=7 relu=1", "bn n=3 c=32 h=9 w=9 relu=1 add=1", "bn n=5 c=13 h=3 w=3 add=1",
