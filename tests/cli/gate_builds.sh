@@ -51,7 +51,7 @@ expect 2 '--tolerate at' "${gate[@]}" --base ./one --head ./other --bench "$null
 expect 4 '^NO_BASELINE facts T0: .*/true gives no facts' "${gate[@]}" --base "/bin/true" --head ./same --bench "$null" --tiers T0
 expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same --head "/bin/true" --bench "$null" --tiers T0
 # One convolution runs by another implementation: really run, not edited into the facts.
-on_cpu='layers --device cpu --px 32 --batch 8 --classes 10'
+on_cpu='layers --device cpu --dtype fp32 --px 32 --batch 8 --classes 10'
 mkdir plans-a && RINGMARK_PLANS=$PWD/plans-a "$bench" gate facts --bench "$on_cpu" > /dev/null || fail "facts of the cpu"
 cp -r plans-a plans-b
 awk -F '\t' -v OFS='\t' '!done && /^conv_bwd_data / && $2 != "reorder+taps:sgemm" { $2 = "reorder+taps:sgemm"; done = 1 } 1' plans-a/*.plans > "$(echo plans-b/*.plans)"
