@@ -29,11 +29,11 @@ report: build
 install: build
 	cmake --install $(BUILD)
 
-# The same tests under sanitizers, in build folders of their own.
+# The same tests under sanitizers, in build folders of their own. The few that are for threads need no CUDA, and show that a build without it compiles.
 asan:
-	@scripts/sanitized build-asan address,undefined $(CTEST_FLAGS)
+	@CMAKE_FLAGS="$(CMAKE_FLAGS)" scripts/sanitized build-asan address,undefined $(CTEST_FLAGS)
 tsan:
-	@scripts/sanitized build-tsan thread -L tsan $(CTEST_FLAGS)
+	@CMAKE_FLAGS="-D RM_CUDA=OFF $(CMAKE_FLAGS)" scripts/sanitized build-tsan thread -L tsan $(CTEST_FLAGS)
 
 # Every parser's fuzz target for FUZZ_SECONDS (clang).
 fuzz: setup

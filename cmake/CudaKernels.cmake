@@ -63,8 +63,8 @@ if(nvcc_WORKS AND CUDAToolkit_FOUND AND NOT RM_CUDA STREQUAL "OFF")
   target_link_libraries(rm_cuda_kernels PUBLIC CUDA::cudart stdc++)
 endif()
 
-# Our own __tsan_* hooks cannot live beside libtsan.
-if(NOT RM_CUDA STREQUAL "OFF" AND CUDAToolkit_FOUND AND RM_CLANGXX AND NOT RM_SANITIZE MATCHES "thread")
+# The emulator has checkers of its own, whose __tsan_* hooks cannot live beside libtsan: a build with sanitizers would only run them again.
+if(NOT RM_CUDA STREQUAL "OFF" AND CUDAToolkit_FOUND AND RM_CLANGXX AND NOT RM_SANITIZE)
   set(RM_EMULATOR_DIR ${CMAKE_SOURCE_DIR}/tests/cuda/emu)
   set(RM_CUDA_EMULATE ${RM_CLANGXX} -std=c++17 -O1 -g -fPIC -fsanitize=thread -mllvm -tsan-instrument-read-before-write=1 -fno-exceptions -fno-rtti
       ${RM_CUDA_EMULATE_FLAGS} -I ${CMAKE_SOURCE_DIR})
