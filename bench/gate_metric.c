@@ -1,4 +1,5 @@
 #include "bench/gate_metric.h"
+#include "base/utf8.h"
 #include "profiler/json_path.h"
 #include "profiler/stats.h"
 #include <math.h>
@@ -113,6 +114,7 @@ rm_status bench_metric_parse(const char *given, double effect, bench_metric *out
         if ((size_t)snprintf(m.name, sizeof m.name, "%s", text) >= sizeof m.name) return too_long(given);
         path = equals + 1;
     } else name_of(text, m.name, sizeof m.name);
+    rm_utf8_clean(m.name); /* it becomes a key */
     if ((size_t)snprintf(m.path, sizeof m.path, "%s", path) >= sizeof m.path) return too_long(given);
     const struct own *own = own_of(path);
     if (path[0] == '@' && !own) return rm_fail(RM_E_ARG, "--metric %s: of a run there is @cpu_s, @instructions, @callgrind, @wall_s and @max_rss_bytes", given);
@@ -134,6 +136,14 @@ double bench_metric_of_series(const bench_metric *m, const double *v, const rm_s
     return m->fast ? rm_quantile(v + s->dropped, s->n, m->higher ? 0.9 : 0.1) : s->median;
 }
 
+static rm_status no_json(const bench_metric *m, const bench_process *run)
+{
+    char begin[41];
+    snprintf(begin, sizeof begin, "%.40s", run->out ? run->out : "");
+    rm_utf8_clean(begin);
+    return rm_fail(RM_E_FORMAT, "%s: the command printed no JSON on stdout, which begins with '%s'", m->path, begin);
+}
+
 rm_status bench_metric_take(const bench_metric *m, const bench_process *run, const json_t *document, bench_metric_value *out)
 {
     double *v;
@@ -144,7 +154,7 @@ rm_status bench_metric_take(const bench_metric *m, const bench_process *run, con
         *out = value_of(m, own->of(run));
         return RM_OK;
     }
-    if (!document) return rm_fail(RM_E_FORMAT, "%s: the command printed no JSON on stdout, which begins with '%.40s'", m->path, run->out ? run->out : "");
+    if (!document) return no_json(m, run);
     RM_TRY(rm_json_path_numbers(document, m->path, &v, &n));
     const rm_steady s = rm_steady_of(v, n);
     *out = value_of(m, bench_metric_of_series(m, v, &s));

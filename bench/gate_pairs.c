@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "bench/bench.h"
 #include "bench/gate_callgrind.h"
 #include "bench/gate_layers.h"
@@ -179,6 +180,7 @@ static void note_failure(bench_pairs *p, const pair *q)
         if (q->run[i].exit_code != 0)
             snprintf(p->failure, sizeof p->failure, "side %c ended with exit code %d: %.400s", "AB"[i], q -> run[i].exit_code,
                      q->run[i].complaint[0] ? q->run[i].complaint : "it said nothing");
+    rm_utf8_clean(p->failure);
 }
 
 static void say(const bench_pairs *p, const pair *q, int number)

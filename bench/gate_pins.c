@@ -76,10 +76,11 @@ rm_status bench_pins_keep(rm_store *store, int64_t run, const char *name, const 
 {
     char key[120];
     const bool build = b->program[0] != '\0';
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "kind", "pin", "name", name, "label", b->label, "revision", b->revision, "digest", b->digest,
-                            "program", b->program, "command", build ? "" : b->command);
+    json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s}", "kind", "pin", "name", bench_row_words(name), "label", bench_row_words(b->label), "revision",
+                            b->revision, "digest", b->digest, "program", b->program, "command", build ? "" : b->command);
     pin_key(name, key, sizeof key);
-    const rm_status st = row ? rm_store_result(store, run, key, "measured", true, row, NULL, 0) : rm_fail(RM_E_NOMEM, "out of memory for the pin");
+    if (!row) return rm_fail(RM_E_ARG, "--pin %s: a baseline is kept as UTF-8 text, which the command of side B is not", name);
+    const rm_status st = rm_store_result(store, run, key, "measured", true, row, NULL, 0);
     json_decref(row);
     if (st == RM_OK) rm_info("%s is the baseline %s from now on", b->label, name);
     return st;
@@ -118,7 +119,8 @@ rm_status bench_pins_find(rm_store *store, const char *name, bench_options *o, j
 /* What a regression was of: the same runs, the same number. */
 static json_t *scope_of(const bench_options *o)
 {
-    return json_pack("{s:s, s:s, s:s, s:s}", "bench", o->gate_bench, "a", o->a, "b", o->b, "against", o->against);
+    return json_pack("{s:o, s:o, s:o, s:o}", "bench", bench_row_words(o->gate_bench), "a", bench_row_words(o->a), "b", bench_row_words(o->b), "against",
+                     bench_row_words(o->against));
 }
 
 static void accepted_key(const json_t *row, char *out, size_t size)
@@ -130,9 +132,9 @@ static rm_status keep_one(const bench_options *o, rm_store *store, int64_t run, 
 {
     char key[160];
     json_t *bound = json_object_get(row, "high"), *differences = json_object_get(row, "differences");
-    json_t *kept =
-        json_pack("{s:s, s:s, s:s, s:o, s:O?, s:O?, s:s, s:s}", "kind", "accepted", "metric", bench_row_text(row, "metric"), "tier",
-                  bench_row_text(row, "tier"), "scope", scope_of(o), "bound", bound, "differences", differences, "reason", o->accept, "until", o->until);
+    json_t *kept = json_pack("{s:s, s:s, s:s, s:o, s:O?, s:O?, s:o, s:s}", "kind", "accepted", "metric", bench_row_text(row, "metric"), "tier",
+                             bench_row_text(row, "tier"), "scope", scope_of(o), "bound", bound, "differences", differences, "reason",
+                             bench_row_words(o->accept), "until", o->until);
     accepted_key(row, key, sizeof key);
     const rm_status st = kept ? rm_store_result(store, run, key, "measured", true, kept, NULL, 0) : rm_fail(RM_E_NOMEM, "out of memory for what is accepted");
     json_decref(kept);
@@ -171,7 +173,7 @@ static void mark(json_t *row, const json_t *accepted, const char *today)
     if (over) snprintf(text, sizeof text, "%s%swhat was accepted (%s) ended on %s", old, old[0] ? "; " : "", why, until);
     else if (!inside) snprintf(text, sizeof text, "%s%sworse than, or other than, what was accepted (%s)", old, old[0] ? "; " : "", why);
     else snprintf(text, sizeof text, "a regression, accepted until %s: %s%s%s", until, why, old[0] ? "; " : "", old);
-    json_object_set_new(row, "reason", json_string(text));
+    json_object_set_new(row, "reason", bench_row_words(text));
     if (over || !inside) return;
     json_object_set_new(row, "verdict", json_string(rp_verdict_key(RP_PASS)));
     json_object_set_new(row, "accepted", json_pack("{s:s, s:s}", "reason", why, "until", until));

@@ -2,6 +2,7 @@
 #include "bench/gate_process.h"
 #include "base/clock.h"
 #include "base/strbuf.h"
+#include "base/utf8.h"
 #include "bench/bench.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -127,8 +128,10 @@ static void last_line(const child *c, char *out, size_t size)
     size_t begin = end;
     while (begin && c->tail[begin - 1] != '\n') begin--;
     if (end - begin >= size) begin = end - size + 1;
+    while (begin < end && begin && c->tail[begin - 1] != '\n' && (c->tail[begin] & 0xc0) == 0x80) begin++; /* not with half a character */
     memcpy(out, c->tail + begin, end - begin);
     out[end - begin] = '\0';
+    rm_utf8_clean(out);
 }
 
 /* ---- waiting */

@@ -2,8 +2,10 @@
 #include "bench/gate_side.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "base/utf8.h"
 #include "bench/gate_build.h"
 #include "bench/options.h"
+#include "bench/rows.h"
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +103,7 @@ static rm_status of_commands(const bench_options *o, bench_sides *s)
         side->program = strdup("");
         if (!side->command || !side->program) return rm_fail(RM_E_NOMEM, "out of memory for the commands");
         snprintf(side->label, sizeof side->label, "%.*s", (int)sizeof side->label - 1, command[i]);
+        rm_utf8_clean(side->label);
         side->document = plain_document;
     }
     return RM_OK;
@@ -164,6 +167,7 @@ json_t *bench_sides_json(const bench_sides *s)
 {
     json_t *all = json_array();
     for (int i = 0; i < 2; i++)
-        json_array_append_new(all, json_pack("{s:s, s:s, s:s}", "label", s->at[i].label, "revision", s->at[i].revision, "digest", s->at[i].digest));
+        json_array_append_new(all,
+                              json_pack("{s:o, s:s, s:s}", "label", bench_row_words(s->at[i].label), "revision", s->at[i].revision, "digest", s->at[i].digest));
     return all;
 }

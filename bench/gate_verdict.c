@@ -1,7 +1,9 @@
 #include "bench/gate_verdict.h"
 #include "base/log.h"
 #include "bench/bench.h"
+#include "base/utf8.h"
 #include "bench/gate_layers.h"
+#include "bench/rows.h"
 #include "reports/gate_layers.h"
 #include <math.h>
 #include <stdio.h>
@@ -9,14 +11,17 @@
 
 /* ---- rows */
 
-static json_t *side_json(const bench_gate_side *s) { return json_pack("{s:s, s:s?}", "label", s->label, "revision", s->revision[0] ? s->revision : NULL); }
+static json_t *side_json(const bench_gate_side *s)
+{
+    return json_pack("{s:o, s:s?}", "label", bench_row_words(s->label), "revision", s->revision[0] ? s->revision : NULL);
+}
 
 json_t *bench_verdict_row(const bench_verdict_frame *f, const char *metric, const char *tier, rp_verdict v, const char *reason)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:n, s:n, s:n, s:n, s:i, s:i, s:i, s:n, s:[], s:s, s:o, s:o, s:i, s:s, s:f, s:s, s:[]}", "kind", "verdict", "metric",
-                     metric, "tier", tier, "verdict", rp_verdict_key(v), "effect", "delta", "low", "high", "pairs", 0, "looks", 0, "needed", 0, "detectable",
-                     "d", "order", "", "base", side_json(&f->side[0]), "head", side_json(&f->side[1]), "discarded", 0, "reason", reason, "seconds", f->seconds,
-                     "reproduce", f->reproduce, "layers");
+    return json_pack("{s:s, s:o, s:s, s:s, s:n, s:n, s:n, s:n, s:i, s:i, s:i, s:n, s:[], s:s, s:o, s:o, s:i, s:o, s:f, s:o, s:[]}", "kind", "verdict", "metric",
+                     bench_row_words(metric), "tier", tier, "verdict", rp_verdict_key(v), "effect", "delta", "low", "high", "pairs", 0, "looks", 0, "needed", 0,
+                     "detectable", "d", "order", "", "base", side_json(&f->side[0]), "head", side_json(&f->side[1]), "discarded", 0, "reason",
+                     bench_row_words(reason), "seconds", f->seconds, "reproduce", bench_row_words(f->reproduce), "layers");
 }
 
 /* ---- judging */
@@ -105,8 +110,9 @@ json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs 
 static void shorten(const json_t *v, char *out, size_t size)
 {
     char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
-    const int n = snprintf(out, size, "%s", text ? text : "?");
-    if (n > 0 && (size_t)n >= size && size > 4) memcpy(out + size - 4, "...", 4);
+    const int n = snprintf(out, size - 3, "%s", text ? text : "?");
+    rm_utf8_clean(out);
+    if (n < 0 || (size_t)n >= size - 3) strcat(out, "...");
     free(text);
 }
 

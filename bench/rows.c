@@ -1,7 +1,9 @@
 #include "bench/rows.h"
+#include "base/utf8.h"
 #include "kernels/device.h"
-#include <string.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 double bench_row_real(const json_t *row, const char *key)
 {
@@ -18,6 +20,16 @@ const char *bench_row_text_or(const json_t *row, const char *key, const char *ot
 }
 
 const char *bench_row_text(const json_t *row, const char *key) { return bench_row_text_or(row, key, ""); }
+
+json_t *bench_row_words(const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy) return NULL;
+    rm_utf8_clean(copy);
+    json_t *words = json_string(copy);
+    free(copy);
+    return words;
+}
 
 void bench_row_settle_origin(json_t *row)
 {

@@ -42,6 +42,15 @@ expect 2 'side B ended with exit code 3 \(no disk\)' "${gate[@]}" --a './made 1 
 expect 2 'TROUBLE nowhere T2: side A: \$.nowhere leads nowhere .*an object with seconds rate' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.nowhere'
 expect 2 'side B: .*printed no JSON' "${gate[@]}" --a './made 1 0' --b 'echo hello' --metric '$.seconds'
 expect 2 'did not end within --run-timeout' "${gate[@]}" --a './made 1 0' --b 'sleep 60' --metric '$.seconds' --run-timeout 0.3
+# What a program prints need not be UTF-8, nor a command line: the verdict comes, and so do its outputs.
+latin1=$'caf\351!'
+expect 2 '^TROUBLE seconds T2: .*side B ended with exit code 3: caf\?!' "${gate[@]}" --a './made 1 0' --b 'printf "caf\351!\n" >&2; exit 3' --metric '$.seconds' --json bad.json --junit bad.xml
+check bad.json 'r[0]["verdict"] == "TROUBLE" and "caf?!" in r[0]["reason"]'
+python3 -c 'import xml.dom.minidom as m; m.parse("bad.xml")' || fail "JUnit of bytes that are not UTF-8"
+expect 2 '^TROUBLE seconds T2: side B: .*begins with .*caf\?!' "${gate[@]}" --a './made 1 0' --b 'printf "caf\351!\n"' --metric '$.seconds'
+expect 2 '^TROUBLE seconds T2: .*exit code 3: .+' "${gate[@]}" --a './made 1 0' --b 'i=0; while [ $i -lt 700 ]; do printf "x\303\251" >&2; i=$((i + 1)); done; exit 3' --metric '$.seconds'
+expect 0 '^PASS seconds T2' "${gate[@]}" --a './made 1 0' --b "./made 1 0 # $latin1" --metric '$.seconds' --json bad.json
+check bad.json 'r[0]["head"]["label"] == "./made 1 0 # caf?!"'
 # One failure among many is no trouble.
 expect 0 'pairs=10 discarded=1' "${gate[@]}" --a './made 1 0' --b 'if [ ! -e failed ]; then touch failed; exit 1; fi; ./made 1 0' --metric '$.seconds'
 

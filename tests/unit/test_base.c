@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "base/sort.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -281,6 +282,33 @@ static void files_are_read_whole(void **state)
     assert_non_null(strstr(rm_last_error(), "cannot read .: Is a directory"));
 }
 
+static void text_becomes_utf8(void **state)
+{
+    static const struct {
+        const char *text, *clean;
+    } row[] = {
+        { "", "" },
+        { "plain", "plain" },
+        { "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80.", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80." },
+        { "caf\xe9", "caf" }, /* as if the rest of a character were cut */
+        { "caf\xe9!", "caf?!" },
+        { "\xe2\x82", "" },
+        { "a\xf0\x9f\x98", "a" },
+        { "\xe2\x82 x", "?? x" },
+        { "\x82\xac x", "?? x" },
+        { "\xc0\xaf\xc1\xbf", "????" }, /* longer than needed */
+        { "\xe0\x80\x80.\xf0\x80\x80\x80.", "???.????." },
+        { "\xed\xa0\x80.", "???." }, /* half of a pair of UTF-16 */
+        { "\xf4\x90\x80\x80.\xff\xfe", "????.??" }, /* beyond Unicode */
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s", row[i].text);
+        rm_utf8_clean(text);
+        if (strcmp(text, row[i].clean)) fail_msg("row %zu: '%s'", i, text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +325,7 @@ int main(void)
         cmocka_unit_test(the_clock_goes_forward),
         cmocka_unit_test(sorting_orders_and_loses_nothing),
         cmocka_unit_test(files_are_read_whole),
+        cmocka_unit_test(text_becomes_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
