@@ -92,11 +92,11 @@ json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs 
     json_object_set_new(row, "higher_is_better", json_boolean(metric->higher));
     json_object_set_new(row, "waited_s", json_real(p->waited_s));
     json_object_set_new(row, "busy_runs", json_integer(p->busy));
+    json_object_set_new(row, "needed", json_integer(j->n ? j->at.needed : rule->look[0].n));
     if (j->n == 0) return row;
     json_object_set_new(row, "delta", share(j->at.at.delta));
     json_object_set_new(row, "low", share(j->at.at.low));
     json_object_set_new(row, "high", share(j->at.at.high));
-    json_object_set_new(row, "needed", json_integer(j->at.needed));
     if (j->n >= rule->look[0].n)
         json_object_set_new(row, "detectable", bench_number(rp_gate_detectable(rule, metric->effect, d, j->n))); /* fewer do not tell the noise */
     json_object_set_new(row, "d", differences_json(d, j->n));

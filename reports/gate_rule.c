@@ -47,12 +47,23 @@ rm_status rp_gate_rule_for(int metrics, bool expensive, rp_gate_rule *out)
 int rp_gate_most_pairs(const rp_gate_rule *r) { return r->look[r->looks - 1].n; }
 
 /* ---- a verdict */
-/* Bounds come nearer with the root of the number of pairs. What decides soonest: that the change is above 0, or that it is below the effect. */
-static int pairs_needed(const rm_paired *p, double effect)
+/* How far the bounds will be from the estimate, times the root of n. So few pairs that there are no bounds yet have a spread all the same, of which a look
+ * at 0.1 to 0.4 % takes about three. */
+static double width_of(const rm_paired *p, const double *d)
 {
-    const double half = 0.5 * (p->high - p->low), to_go = p->delta >= effect ? p->delta : effect - p->delta;
-    const double n = to_go > 0 ? p->n * (half / to_go) * (half / to_go) : INFINITY;
-    return n < 1e6 ? (int)ceil(fmax(n, p->n + 1)) : 1000000;
+    double mean = 0, sum = 0;
+    if (!isnan(p->high)) return 0.5 * (p->high - p->low) * sqrt(p->n);
+    for (int i = 0; i < p->n; i++) mean += d[i] / p->n;
+    for (int i = 0; i < p->n; i++) sum += (d[i] - mean) * (d[i] - mean);
+    return p->n > 1 ? 3 * sqrt(sum / (p->n - 1)) : 0;
+}
+
+/* Bounds come nearer with the root of the number of pairs. What decides soonest: that the change is above 0, or that it is below the effect. */
+static int pairs_needed(const rp_gate_rule *r, const rm_paired *p, const double *d, double effect)
+{
+    const double to_go = p->delta >= effect ? p->delta : effect - p->delta, root = width_of(p, d) / to_go;
+    const double n = to_go > 0 ? root * root : INFINITY;
+    return n < 1e6 ? (int)ceil(fmax(n, fmax(p->n + 1, r->look[0].n))) : 1000000;
 }
 
 rm_status rp_gate_judge(const rp_gate_rule *r, double effect, const double *d, int n, rp_judged *out)
@@ -68,7 +79,7 @@ rm_status rp_gate_judge(const rp_gate_rule *r, double effect, const double *d, i
         else if (j.at.high < e) j.verdict = RP_PASS;
         j.decided = j.verdict != RP_INCONCLUSIVE || at == r->looks - 1;
     }
-    j.needed = j.verdict == RP_INCONCLUSIVE && !isnan(j.at.high) ? pairs_needed(&j.at, e) : 0;
+    j.needed = j.verdict == RP_INCONCLUSIVE ? pairs_needed(r, &j.at, d, e) : 0;
     *out = j;
     return RM_OK;
 }

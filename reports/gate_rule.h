@@ -22,8 +22,8 @@ typedef struct rp_gate_rule { rp_look look[RP_MOST_LOOKS]; int looks; } rp_gate_
 rm_status rp_gate_rule_for(int metrics, bool expensive, rp_gate_rule *out) RM_CHECKED;
 int       rp_gate_most_pairs(const rp_gate_rule *r);
 
-/* decided false: not yet. at: the estimate and bounds of this look. needed: how many pairs a verdict would take at this noise, for those who
- * stop here; 0 where it is decided. */
+/* decided false: not yet. at: the estimate and bounds of this look. needed: how many pairs a verdict would take at this noise, the first
+ * look's at least, for those who stop here; 0 where it is decided. */
 typedef struct rp_judged { bool decided; rp_verdict verdict; rm_paired at; int needed; } rp_judged;
 /* After n pairs. effect: the least change that counts, as a share (0.02). Between looks nothing is decided. */
 rm_status rp_gate_judge(const rp_gate_rule *r, double effect, const double *d, int n, rp_judged *out) RM_CHECKED;

@@ -76,7 +76,6 @@ static void figures(rm_strbuf *s, const json_t *row)
     }
     percent(text, sizeof text, real_of(row, "detectable"), false);
     rm_str_addf(s, " pairs=%lld discarded=%lld detectable=%s", int_of(row, "pairs"), int_of(row, "discarded"), text);
-    if (int_of(row, "needed") > 0) rm_str_addf(s, " needed=%lld", int_of(row, "needed"));
 }
 
 static void layer_lines(rm_strbuf *s, const json_t *row)
@@ -103,6 +102,7 @@ void rp_gate_lines(rm_strbuf *s, const json_t *rows)
         flat(s, text_of(row, "metric"));
         rm_str_addf(s, " %s", text_of(row, "tier"));
         if (was_timed(row)) figures(s, row);
+        if (int_of(row, "needed") > 0) rm_str_addf(s, " needed=%lld", int_of(row, "needed"));
         if (text_of(row, "reason")[0]) {
             rm_str_add(s, ": ");
             flat(s, text_of(row, "reason"));

@@ -33,8 +33,8 @@ expect 0 '^PASS launches' "${gate[@]}" --a './made 1 0.01' --b './made 2 0.01' -
 
 # ---- inconclusive, and what would be needed
 expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* needed=[0-9]+: noise' "${gate[@]}" --a './made 1 0' --b ./turns --metric '$.seconds'
-expect 3 '^INCONCLUSIVE seconds T2: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
-expect 3 'budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
+expect 3 '^INCONCLUSIVE seconds T2 needed=10: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
+expect 3 'needed=1[0-9]*: budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
 
 # ---- trouble
 expect 2 '2 of 2 pairs had to be discarded .*side B ended with exit code 3: no disk' "${gate[@]}" --a './made 1 0' --b 'echo no disk >&2; exit 3' --metric '$.seconds'

@@ -98,6 +98,21 @@ static void verdicts_by_hand(void **state)
     }
 }
 
+/* Whoever stops before the first bound is told how far it is, too. */
+static void what_is_needed_is_told_from_the_first_pair(void **state)
+{
+    static const double calm[4] = { 0.001, -0.001, 0.002, -0.001 }, noisy[4] = { 0.2, -0.2, 0.3, -0.1 };
+    rp_gate_rule r;
+    rp_judged j;
+    assert_int_equal(rp_gate_rule_for(1, false, &r), RM_OK);
+    assert_int_equal(rp_gate_judge(&r, effect, calm, 1, &j), RM_OK);
+    assert_true(isnan(j.at.high) && j.needed == 10);
+    assert_int_equal(rp_gate_judge(&r, effect, calm, 4, &j), RM_OK);
+    assert_true(isnan(j.at.high) && j.needed == 10);
+    assert_int_equal(rp_gate_judge(&r, effect, noisy, 4, &j), RM_OK);
+    assert_true(isnan(j.at.high) && j.needed > 100);
+}
+
 static void several_metrics_share_the_error(void **state)
 {
     rp_gate_rule one, three;
@@ -139,7 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_found_where_nothing_is), cmocka_unit_test(a_slow_down_is_found), cmocka_unit_test(swapping_sides_mirrors_the_verdict), cmocka_unit_test(verdicts_by_hand),
-        cmocka_unit_test(several_metrics_share_the_error), cmocka_unit_test(worst_of_several), cmocka_unit_test(what_can_be_found_is_what_is_found),
+        cmocka_unit_test(what_is_needed_is_told_from_the_first_pair), cmocka_unit_test(several_metrics_share_the_error), cmocka_unit_test(worst_of_several), cmocka_unit_test(what_can_be_found_is_what_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
