@@ -215,23 +215,27 @@ static bool spent(const gate *g)
     return elapsed_s(g) + (p->own ? p->seconds / p->own : 0) > g->o->budget_s;
 }
 
+static rm_status too_many_discarded(const gate *g)
+{
+    const bench_pairs *p = &g->pairs;
+    return rm_fail(RM_E_NUMERIC, "%d of %d pairs had to be discarded (--discard %s), more than 20 %%%s%s", p->discarded, p->discarded + p->kept, g->o->discard,
+                   p->failure[0] ? "; " : "", p->failure);
+}
+
 /* *why: what ended them before a decision; "" for nothing. */
 static rm_status run_pairs(gate *g, char *why, size_t size)
 {
+    bench_pairs *p = &g->pairs;
+    const int most = g->timed ? rp_gate_most_pairs(&g->rule) : 1;
     rm_status st = RM_OK;
     why[0] = '\0';
-    while (!decided(g, &st) && st == RM_OK) {
-        if (bench_masks_too_many(g->pairs.discarded, g->pairs.kept))
-            return rm_fail(RM_E_NUMERIC, "%d of %d pairs had to be discarded (--discard %s), more than 20 %%%s%s", g->pairs.discarded,
-                           g->pairs.discarded + g->pairs.kept, g->o->discard, g->pairs.failure[0] ? "; " : "", g->pairs.failure);
-        if (spent(g)) {
-            snprintf(why, size, "budget: %g s were spent after %d pairs", g->o->budget_s, g->pairs.kept);
-            return RM_OK;
-        }
-        RM_TRY(bench_pairs_run(&g->pairs));
-        tell_look(g);
+    while (!decided(g, &st) && st == RM_OK && !why[0]) {
+        if (bench_masks_hopeless(p->discarded, p->kept, most)) return too_many_discarded(g);
+        if (spent(g)) snprintf(why, size, "budget: %g s were spent after %d pairs", g->o->budget_s, p->kept);
+        else RM_TRY(bench_pairs_run(p));
+        if (!why[0]) tell_look(g);
     }
-    return st;
+    return st == RM_OK && bench_masks_too_many(p->discarded, p->kept) ? too_many_discarded(g) : st;
 }
 
 /* ---- rows */

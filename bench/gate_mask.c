@@ -119,3 +119,5 @@ rm_status bench_masks_trouble(const bench_masks *m, const bench_process run[2], 
 }
 
 bool bench_masks_too_many(int discarded, int kept) { return discarded > 1 && 5 * discarded > discarded + kept; }
+
+bool bench_masks_hopeless(int discarded, int kept, int most) { return kept == 0 ? discarded >= 3 : discarded > 1 && 4 * discarded > most; }

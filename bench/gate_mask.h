@@ -15,6 +15,8 @@ void      bench_masks_read(const bench_masks *m, bench_machine_reading *out);
 const char *bench_masks_why(const bench_masks *m, const bench_process run[2], const bench_machine_reading *before, const bench_machine_reading *after);
 /* RM_E_NUMERIC where a run failed and no mask covers it. command: of the two runs. */
 rm_status bench_masks_trouble(const bench_masks *m, const bench_process run[2], const char *const command[2]) RM_CHECKED;
-/* More than 20 % of the pairs discarded, and more than one? */
+/* More than 20 % of the pairs discarded, and more than one? To be asked when no more pairs come: early on, two of three are no share of anything. */
 bool      bench_masks_too_many(int discarded, int kept);
+/* Need no more pairs be run, for it will be too many: even with `most` kept pairs, or because the first three all failed? */
+bool      bench_masks_hopeless(int discarded, int kept, int most);
 #endif

@@ -238,6 +238,11 @@ static void failures_without_a_mask_are_trouble(void **state)
         bool too_many;
     } row[] = { { 0, 0, false }, { 1, 0, false }, { 2, 0, true }, { 2, 7, true }, { 2, 8, false }, { 3, 12, false }, { 3, 11, true } };
     for (size_t i = 0; i < RM_COUNT(row); i++) assert_int_equal(bench_masks_too_many(row[i].discarded, row[i].kept), row[i].too_many);
+    static const struct {
+        int discarded, kept;
+        bool hopeless;
+    } early[] = { { 2, 0, false }, { 3, 0, true }, { 2, 1, false }, { 9, 2, false }, { 10, 2, true }, { 10, 35, true } };
+    for (size_t i = 0; i < RM_COUNT(early); i++) assert_int_equal(bench_masks_hopeless(early[i].discarded, early[i].kept, 36), early[i].hopeless);
 }
 
 static void masks_read_what_the_system_counts(void **state)
