@@ -11,7 +11,16 @@
 #include <string.h>
 
 enum { RUNS_MOST = 64, FILE_MOST_BYTES = 256 << 20 };
-static const double alpha = 0.01;
+static const double alpha_of_all = 0.01; /* each metric has its share */
+
+/* A document is a run; an array at its top is several. */
+static rm_status add_runs(const char *path, json_t *document, json_t *out)
+{
+    const size_t n = json_is_array(document) ? json_array_size(document) : 1;
+    if (json_array_size(out) + n > RUNS_MOST) return rm_fail(RM_E_FORMAT, "%s holds more than %d runs", path, RUNS_MOST);
+    const int failed = json_is_array(document) ? json_array_extend(out, document) : json_array_append(out, document);
+    return failed ? rm_fail(RM_E_NOMEM, "out of memory for the runs of %s", path) : RM_OK;
+}
 
 /* Reads the documents of a file, one after the other. */
 static rm_status load(const char *path, json_t *out)
@@ -26,13 +35,12 @@ static rm_status load(const char *path, json_t *out)
         if (at == n) break;
         json_t *document = json_loadb(text + at, n - at, JSON_DISABLE_EOF_CHECK, &e);
         if (!document) st = rm_fail(RM_E_FORMAT, "%s: no JSON at byte %zu: %s", path, at + (e.position > 0 ? (size_t)e.position : 0), e.text);
-        else if (json_array_size(out) == RUNS_MOST) st = rm_fail(RM_E_FORMAT, "%s holds more than %d runs", path, RUNS_MOST);
+        else st = add_runs(path, document, out);
         if (document) at += (size_t)e.position;
-        if (st == RM_OK) json_array_append(out, document);
         json_decref(document);
     }
     free(text);
-    if (st == RM_OK && json_array_size(out) == 0) return rm_fail(RM_E_FORMAT, "%s holds no JSON", path);
+    if (st == RM_OK && json_array_size(out) == 0) return rm_fail(RM_E_FORMAT, "%s holds no JSON, or no run in it", path);
     return st;
 }
 
@@ -53,26 +61,45 @@ static rm_status values_of(const bench_metric *m, const char *path, const json_t
     return RM_OK;
 }
 
-/* Unpaired runs may differ by what the machine did meanwhile, so that this never says REGRESSED. */
-static rp_verdict screen(const bench_metric *m, const double *a, int n_a, const double *b, int n_b, double *out_delta, char *reason, size_t size)
+/* The smallest p that so many runs can give: 1 / (n_a + n_b over n_a). */
+static double least_p(int n_a, int n_b)
 {
-    const double p = rm_rank_sum_p(a, n_a, b, n_b);
-    double least = 1; /* the smallest p that so many runs can give: 1 / (n_a + n_b over n_a) */
-    for (int i = 1; i <= n_a; i++) least *= (double)i / (double)(n_b + i);
+    double p = 1;
+    for (int i = 1; i <= n_a; i++) p *= (double)i / (double)(n_b + i);
+    return p;
+}
+
+/* Would B still be the faster, if A were slower by e? */
+static double p_of_slower_than(const double *a, int n_a, const double *b, int n_b, double e)
+{
+    double slowed[RUNS_MOST];
+    for (int i = 0; i < n_a; i++) slowed[i] = a[i] + e;
+    return rm_rank_sum_p(b, n_b, slowed, n_a);
+}
+
+/* Unpaired runs may differ by what the machine did meanwhile, so that this never says REGRESSED. A PASS is shown all the same: a slow-down of the effect is excluded. */
+static rp_verdict screen(const bench_metric *m, double alpha, const double *a, int n_a, const double *b, int n_b, double *out_delta, char *reason, size_t size)
+{
+    const double e = log1p(m->effect), slower = rm_rank_sum_p(a, n_a, b, n_b), excluded = p_of_slower_than(a, n_a, b, n_b, e);
+    int each = 1;
+    while (least_p(each, each) > alpha) each++;
     *out_delta = rm_median(b, (size_t)n_b) - rm_median(a, (size_t)n_a);
-    if (least > alpha) {
-        snprintf(reason, size, "%d and %d runs cannot tell: a rank test needs five of each at least", n_a, n_b);
+    if (least_p(n_a, n_b) > alpha) {
+        snprintf(reason, size, "%d and %d runs cannot tell: a rank test needs %d of each; a file holds them as an array, or one after the other", n_a, n_b,
+                 each);
         return RP_NO_BASELINE;
     }
-    snprintf(reason, size, "unpaired rank test over %d and %d runs: p = %.3g", n_a, n_b, p);
-    return p <= alpha && *out_delta >= log1p(m->effect) ? RP_SUSPECT : RP_PASS;
+    const rp_verdict v = slower <= alpha && *out_delta >= e ? RP_SUSPECT : excluded <= alpha ? RP_PASS : RP_INCONCLUSIVE;
+    snprintf(reason, size, "unpaired rank test over %d and %d runs: p = %.3g that equal ones differ so, %.3g that ones slower by the effect do%s", n_a, n_b,
+             slower, excluded, v == RP_INCONCLUSIVE ? "; neither is excluded: take more runs, or pairs (--a, --b)" : "");
+    return v;
 }
 
 static rm_status judge(const bench_options *o, const char *text, json_t *const documents[2], const bench_verdict_frame *f, json_t *rows)
 {
     bench_metric m;
     double effect, v[2][RUNS_MOST], delta;
-    char reason[200];
+    char reason[300];
     int n[2];
     RM_TRY(bench_share_parse(o->effect, "--effect", &effect));
     RM_TRY(bench_metric_parse(text, effect, &m));
@@ -81,7 +108,7 @@ static rm_status judge(const bench_options *o, const char *text, json_t *const d
         n[i] = (int)json_array_size(documents[i]);
         RM_TRY(values_of(&m, o->arg[1 + i], documents[i], v[i]));
     }
-    const rp_verdict verdict = screen(&m, v[0], n[0], v[1], n[1], &delta, reason, sizeof reason);
+    const rp_verdict verdict = screen(&m, alpha_of_all / o->metric.n, v[0], n[0], v[1], n[1], &delta, reason, sizeof reason);
     json_t *row = bench_verdict_row(f, m.name, m.tier, verdict, reason);
     if (!row) return rm_fail(RM_E_NOMEM, "out of memory for a verdict");
     json_object_set_new(row, "delta", bench_number(expm1(delta)));

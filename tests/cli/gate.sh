@@ -90,6 +90,18 @@ expect 3 '^SUSPECT seconds T2 .*unpaired rank test over 6 and 6 runs' "$bench" g
 expect 0 '^PASS seconds' "$bench" gate ab before.json same.json --metric '$.seconds'
 head -n 3 before.json > few.json
 expect 4 '^NO_BASELINE seconds .*3 and 6 runs cannot tell' "$bench" gate ab few.json after.json --metric '$.seconds'
+# A PASS is shown, not assumed; several metrics share the error; an array is several runs.
+printf '{"seconds": %s}\n' 1 1.2 1.4 1.6 1.8 2 > wide.json
+printf '{"seconds": %s}\n' 1.1 1.3 1.5 1.7 1.9 2.1 > wider.json
+expect 3 '^INCONCLUSIVE seconds T2 delta=\+6.*neither is excluded' "$bench" gate ab wide.json wider.json --metric '$.seconds'
+expect 3 '^INCONCLUSIVE seconds' "$bench" gate ab wide.json wide.json --metric '$.seconds'
+expect 0 '^PASS seconds' "$bench" gate ab wide.json wide.json --metric '$.seconds:effect=99%'
+python3 -c 'import json; print(json.dumps([json.loads(line) for line in open("after.json")], indent=2))' > array.json
+expect 3 '^SUSPECT seconds T2 .*over 6 and 6 runs' "$bench" gate ab before.json array.json --metric '$.seconds'
+head -n 5 before.json > five.json; head -n 5 after.json > five_after.json
+expect 3 '^SUSPECT seconds .*over 5 and 5 runs' "$bench" gate ab five.json five_after.json --metric '$.seconds'
+expect 4 '^NO_BASELINE seconds .*a rank test needs 6 of each' "$bench" gate ab five.json five_after.json --metric '$.seconds' --metric 'r=$.rate:higher' --metric 'n=$.deep.n'
+expect 3 '^SUSPECT n .*over 6 and 6 runs' "$bench" gate ab before.json after.json --metric '$.seconds' --metric 'r=$.rate:higher' --metric 'n=$.deep.n'
 echo '{' > broken.json
 expect 2 'broken.json: no JSON at byte' "$bench" gate ab broken.json after.json --metric '$.seconds'
 
