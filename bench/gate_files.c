@@ -83,7 +83,12 @@ static rp_verdict screen(const bench_metric *m, double alpha, const double *a, i
     const double e = log1p(m->effect), slower = rm_rank_sum_p(a, n_a, b, n_b), excluded = p_of_slower_than(a, n_a, b, n_b, e);
     int each = 1;
     while (least_p(each, each) > alpha) each++;
-    *out_delta = rm_median(b, (size_t)n_b) - rm_median(a, (size_t)n_a);
+    const double middle_a = rm_median(a, (size_t)n_a), middle_b = rm_median(b, (size_t)n_b);
+    *out_delta = isinf(middle_a) && isinf(middle_b) ? 0 : middle_b - middle_a; /* 0 and 0 are equal */
+    if (isinf(*out_delta)) {
+        snprintf(reason, size, "one of the medians is 0: a change from or to 0 has no ratio");
+        return RP_TROUBLE;
+    }
     if (least_p(n_a, n_b) > alpha) {
         snprintf(reason, size, "%d and %d runs cannot tell: a rank test needs %d of each; a file holds them as an array, or one after the other", n_a, n_b,
                  each);

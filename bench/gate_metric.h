@@ -19,7 +19,7 @@ rm_status bench_share_parse(const char *text, const char *what, double *out) RM_
 
 /* One value of a run: a number, or of an array the median after warm-up (profiler/steady.h), or its fast decile: what a step takes
  * while nobody disturbs it. settled: the warm-up rule held, or there was
- * one number. log: ln(value), its sign turned where higher is better, so that more is worse. */
+ * one number. log: ln(value), -INFINITY for 0, its sign turned where higher is better, so that more is worse. */
 typedef struct bench_metric_value { double value, log; size_t steps, dropped; bool settled; } bench_metric_value;
 /* Of a series and where it became steady. */
 double bench_metric_of_series(const bench_metric *m, const double *v, const rm_steady *s);

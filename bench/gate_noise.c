@@ -35,7 +35,7 @@ static rm_status add_run(tape *t, const json_t *document, const bench_metric *m)
     for (size_t i = 0; i < RP_ITERATIONS; i++) x[i] = i < s.n ? log(v[s.dropped + i]) : NAN;
     t->y[t->n++] = log(bench_metric_of_series(m, v, &s));
     free(v);
-    return RM_OK;
+    return isfinite(t->y[t->n - 1]) ? RM_OK : rm_fail(RM_E_FORMAT, "%s is 0 in a run: noise is the ratio of runs, and wants numbers above 0", m->path);
 }
 
 static rm_status take_run(const bench_trial *trial, const char *command, const bench_metric *m, tape *t)

@@ -72,6 +72,11 @@ static rm_status read_documents(bench_pairs *p, pair *q)
 
 /* ---- its row */
 
+static double value_of(const json_t *row, int side, const char *metric)
+{
+    return bench_row_real(json_object_get(json_object_get(row, side_key[side]), "values"), metric);
+}
+
 static json_t *run_row(const bench_process *r)
 {
     return json_pack("{s:{}, s:f, s:f, s:I, s:i}", "values", "wall_s", r->wall_s, "cpu_s", r->cpu_s, "max_rss_bytes", (json_int_t)r->max_rss_bytes, "exit",
@@ -121,9 +126,22 @@ static rm_status put_exact(const bench_pairs *p, const pair *q, json_t *row)
     return RM_OK;
 }
 
+/* 0 and 0 are equal; 0 and anything else have no ratio, and no test of ratios is right about them. */
+static rm_status check_zeros(const bench_pairs *p, const json_t *row)
+{
+    for (int m = 0; m < p->metrics; m++) {
+        const double a = value_of(row, 0, p->metric[m].name), b = value_of(row, 1, p->metric[m].name);
+        if (!p->metric[m].exact && (a == 0) != (b == 0))
+            return rm_fail(RM_E_NUMERIC, "%s is %g on side A and %g on side B: a change from or to 0 has no ratio; gate something that includes it, or :exact",
+                           p->metric[m].path, a, b);
+    }
+    return RM_OK;
+}
+
 static rm_status fill_row(const bench_pairs *p, const pair *q, json_t *row)
 {
     for (int i = 0; i < 2; i++) RM_TRY(put_values(p, q, i, json_object_get(row, side_key[i])));
+    RM_TRY(check_zeros(p, row));
     RM_TRY(put_exact(p, q, row));
     if (p->want_layers) json_object_set_new(row, "layers", bench_gate_layer_values(q->document[0], q->document[1]));
     return RM_OK;
@@ -215,11 +233,6 @@ out:
 
 /* ---- what they say */
 
-static double value_of(const json_t *row, int side, const char *metric)
-{
-    return bench_row_real(json_object_get(json_object_get(row, side_key[side]), "values"), metric);
-}
-
 int bench_pairs_differences(const bench_pairs *p, int m, double *d, char *order)
 {
     int n = 0;
@@ -228,7 +241,7 @@ int bench_pairs_differences(const bench_pairs *p, int m, double *d, char *order)
     json_array_foreach(p->pairs, i, row)
     {
         if (json_is_string(json_object_get(row, "discarded"))) continue;
-        const double ratio = log(value_of(row, 1, p->metric[m].name) / value_of(row, 0, p->metric[m].name));
+        const double a = value_of(row, 0, p->metric[m].name), b = value_of(row, 1, p->metric[m].name), ratio = a == 0 && b == 0 ? 0 : log(b / a);
         d[n] = p->metric[m].higher ? -ratio : ratio;
         if (order) memcpy(order + 2 * (size_t)n, bench_row_text(row, "order"), 3);
         n++;

@@ -241,12 +241,12 @@ static rm_status add_number(const char *text, const json_t *v, double *value, si
 {
     char there[200];
     const double x = json_is_number(v) ? json_number_value(v) : NAN;
-    if (isfinite(x) && x > 0) {
+    if (isfinite(x) && x >= 0) {
         value[(*n)++] = x;
         return RM_OK;
     }
     describe(v, there, sizeof there);
-    return rm_fail(RM_E_FORMAT, "%s leads to %s, where a number above 0 is wanted, or an array of them", text, there);
+    return rm_fail(RM_E_FORMAT, "%s leads to %s, where a number not below 0 is wanted, or an array of them", text, there);
 }
 
 static rm_status add_numbers(const char *text, const json_t *found, double *value, size_t *n)

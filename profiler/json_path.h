@@ -13,7 +13,7 @@ rm_status rm_json_path_find(const json_t *root, const char *path, json_t *found)
 /* The one value there: RM_E_FORMAT where there is none (says how far the path led, and what is there) or more than one. Borrowed from
  * the document. */
 rm_status rm_json_path_one(const json_t *root, const char *path, const json_t **out) RM_CHECKED;
-/* The numbers there: of numbers and of arrays of numbers, in order; at least one. RM_E_FORMAT: no number, not finite, not above 0, or a name
+/* The numbers there: of numbers and of arrays of numbers, in order; at least one. RM_E_FORMAT: no number, not finite, below 0, or a name
  * after .. that stands in several places. *out_value is malloc'ed; the caller frees. */
 rm_status rm_json_path_numbers(const json_t *root, const char *path, double **out_value, size_t *out_n) RM_CHECKED;
 #endif

@@ -6,7 +6,7 @@ static bool is_steady(const double *x, size_t dropped)
 {
     const double last = rm_median(x + dropped - RM_STEADY_WINDOW, RM_STEADY_WINDOW);
     const double previous = rm_median(x + dropped - 2 * RM_STEADY_WINDOW, RM_STEADY_WINDOW);
-    return fabs(last / previous - 1) < 0.01;
+    return last == previous || fabs(last / previous - 1) < 0.01; /* 0 after 0, too */
 }
 
 rm_steady rm_steady_of(const double *x, size_t n)

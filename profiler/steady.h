@@ -9,6 +9,6 @@ enum { RM_STEADY_FIRST = 10, RM_STEADY_CAP = 50, RM_STEADY_WINDOW = 5 };
  * the series is too short for it (up to RM_STEADY_FIRST values), and all of it counts. */
 typedef struct rm_steady { double median; size_t dropped, n; bool settled; } rm_steady;
 /* Steps are dropped until at least RM_STEADY_FIRST are gone and the medians of the last five of them and of the five before differ by less than
- * 1 %. n >= 1, values above 0. */
+ * 1 %. n >= 1, values not below 0. */
 rm_steady rm_steady_of(const double *x, size_t n);
 #endif

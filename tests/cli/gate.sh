@@ -26,6 +26,11 @@ expect 0 'effect=20%' "${gate[@]}" --a './made 1 0.01' --b './made 1.1 0.01' --m
 expect 1 '^REGRESSED w T2 ' "${gate[@]}" --a 'sleep 0.02' --b 'sleep 0.4' --metric 'w=@wall_s'
 expect 1 '^REGRESSED launches T0: 370 became 371' "${gate[@]}" --a './made 1 0' --b './made 1.0001 0' --metric '$.launches:exact'
 expect 0 '^PASS launches T0' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.launches:exact'
+# Nothing waited for on either side is no change, on one side no ratio.
+zero() { echo "echo '{\"wait_s\": $1}'"; }
+expect 0 '^PASS wait_s T2 delta=\+0% .*pairs=10' "${gate[@]}" --a "$(zero 0)" --b "$(zero 0.0)" --metric '$.wait_s'
+expect 2 '^TROUBLE wait_s T2: \$\.wait_s is 0 on side A and 0\.1 on side B: a change from or to 0 has no ratio' "${gate[@]}" --a "$(zero 0)" --b "$(zero 0.1)" --metric '$.wait_s'
+expect 2 '^TROUBLE wait_s T2: side B: .*the number -1, where a number not below 0' "${gate[@]}" --a "$(zero 0)" --b "$(zero -1)" --metric '$.wait_s'
 # Several: the worst counts, and each has its share of the error.
 expect 1 '^PASS l T0' "${gate[@]}" --a './made 1 0.01' --b './made 0.9 0.01' --metric '$.seconds' --metric 'slow=$.rate' --metric 'l=$.launches:exact'
 expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds' --expensive
