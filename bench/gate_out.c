@@ -69,7 +69,7 @@ rm_status bench_gate_status(const json_t *rows)
     if (st == RM_OK) return RM_OK;
     json_array_foreach(rows, i, row)
     {
-        if (rp_verdict_of(row) != all) continue;
+        if (rp_verdict_of(row) != all || !rp_verdict_gates(row)) continue;
         const char *reason = bench_row_text(row, "reason");
         return rm_fail(st, "%s: %s%s%s", rp_verdict_name(all), bench_row_text(row, "metric"), reason[0] ? ", " : "", reason);
     }

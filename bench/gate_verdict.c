@@ -156,7 +156,7 @@ rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pair
              100 * rp_layer_rule_usual.alpha, n && !gates ? "; named only, for --gate-layers was not given" : "");
     if (!enough) snprintf(reason, sizeof reason, "%d pairs cannot tell one of %d layers from chance; at least %d can", p->kept, rows, least);
     if (rows == 0) snprintf(reason, sizeof reason, "the runs print no layers that every pair has; bench layers does");
-    const rp_verdict v = rows == 0 || (!enough && gates) ? RP_INCONCLUSIVE : n && gates ? RP_REGRESSED : RP_PASS;
+    const rp_verdict v = rows == 0 || !enough ? RP_INCONCLUSIVE : n && gates ? RP_REGRESSED : RP_PASS;
     json_t *row = bench_verdict_row(f, "layers", "layers", v, reason);
     if (!row) {
         json_decref(slower);
@@ -167,6 +167,7 @@ rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pair
     json_object_set_new(row, "effect", json_real(rp_layer_rule_usual.effect));
     if (!enough) json_object_set_new(row, "needed", json_integer(least));
     json_object_set_new(row, "layers", slower);
+    json_object_set_new(row, "gates", json_boolean(gates));
     *out = row;
     return RM_OK;
 }

@@ -16,6 +16,6 @@ rm_status bench_verdict_judge(const bench_pairs *p, int m, const rp_gate_rule *r
 json_t   *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs *p, int m, const rp_gate_rule *rule, const bench_judged *j, const char *why);
 /* Of an exact metric, by the first pair that counts. */
 json_t   *bench_verdict_of_exact(const bench_verdict_frame *f, const bench_pairs *p, int m);
-/* Of the layers; gates: a slower one is a regression. RM_E_NOMEM. */
+/* Of the layers; gates: a slower one is a regression; else the row is for reading, and no part of the whole verdict. RM_E_NOMEM. */
 rm_status bench_verdict_of_layers(const bench_verdict_frame *f, const bench_pairs *p, bool gates, json_t **out) RM_CHECKED;
 #endif

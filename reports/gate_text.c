@@ -37,14 +37,20 @@ rp_verdict rp_verdict_of(const json_t *row)
     return RP_TROUBLE;
 }
 
+bool rp_verdict_gates(const json_t *row) { return !json_is_false(json_object_get(row, "gates")); }
+
 rp_verdict rp_verdict_of_all(const json_t *rows)
 {
     rp_verdict all = RP_IMPROVED;
-    size_t i;
+    size_t i, n = 0;
     const json_t *row;
-    if (json_array_size(rows) == 0) return RP_TROUBLE;
-    json_array_foreach(rows, i, row) all = rp_verdict_worse(all, rp_verdict_of(row));
-    return all;
+    json_array_foreach(rows, i, row)
+    {
+        if (!rp_verdict_gates(row)) continue;
+        all = rp_verdict_worse(all, rp_verdict_of(row));
+        n++;
+    }
+    return n ? all : RP_TROUBLE;
 }
 
 static void percent(char *out, size_t size, double share, bool sign)

@@ -10,7 +10,9 @@
 const char *rp_verdict_key(rp_verdict v);               /* "REGRESSED", "NO_BASELINE" */
 /* TROUBLE for what is no verdict: a row that cannot be read is never a pass. */
 rp_verdict  rp_verdict_of(const json_t *row);
-/* The whole's: the worst of an array of rows; TROUBLE for none at all, for nothing was measured. */
+/* Is it a part of the whole's verdict? All are but those that say "gates": false. */
+bool        rp_verdict_gates(const json_t *row);
+/* The whole's: the worst of an array of rows that gate; TROUBLE for none at all, for nothing was measured. */
 rp_verdict  rp_verdict_of_all(const json_t *rows);
 
 /* "REGRESSED step_s T2 delta=+3.12% low=+2.2% high=+4.01% effect=2% pairs=10 discarded=0 detectable=2.9%", then " needed=" where more pairs would help,

@@ -497,6 +497,31 @@ static void a_slower_layer_is_named(void **state)
     json_decref(pairs);
 }
 
+/* Nobody asked to gate on layers: what cannot be told of them is said, and decides nothing. */
+static void layers_decide_only_where_they_gate(void **state)
+{
+    static const struct {
+        int pairs, kept;
+        bool gates;
+        rp_verdict verdict, all;
+    } row[] = {
+        { 16, 16, true, RP_REGRESSED, RP_REGRESSED },      { 16, 16, false, RP_PASS, RP_PASS },         { 4, 4, true, RP_INCONCLUSIVE, RP_INCONCLUSIVE },
+        { 4, 4, false, RP_INCONCLUSIVE, RP_PASS },         { 0, 0, true, RP_INCONCLUSIVE, RP_INCONCLUSIVE }, { 0, 0, false, RP_INCONCLUSIVE, RP_PASS },
+    };
+    const bench_gate_side side[2] = { { .label = "a" }, { .label = "b" } };
+    const bench_verdict_frame f = { side, "bench gate ab", 1 };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        bench_pairs p = { .pairs = layer_pairs(row[i].pairs, 1.1, 1), .kept = row[i].kept, .seed = 1 };
+        json_t *layers, *rows = json_pack("[o]", bench_verdict_row(&f, "step_s", "T2", RP_PASS, ""));
+        assert_int_equal(bench_verdict_of_layers(&f, &p, row[i].gates, &layers), RM_OK);
+        assert_int_equal(rp_verdict_of(layers), row[i].verdict);
+        json_array_append_new(rows, layers);
+        assert_int_equal(rp_verdict_of_all(rows), row[i].all);
+        json_decref(rows);
+        json_decref(p.pairs);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +539,7 @@ int main(void)
         cmocka_unit_test(facts_are_equal_or_declared),
         cmocka_unit_test_setup_teardown(what_was_accepted_ends, enter, leave),
         cmocka_unit_test(a_slower_layer_is_named),
+        cmocka_unit_test(layers_decide_only_where_they_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
