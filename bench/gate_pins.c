@@ -131,10 +131,9 @@ static void accepted_key(const json_t *row, char *out, size_t size)
 static rm_status keep_one(const bench_options *o, rm_store *store, int64_t run, const json_t *row)
 {
     char key[160];
-    json_t *bound = json_object_get(row, "high"), *differences = json_object_get(row, "differences");
-    json_t *kept = json_pack("{s:s, s:s, s:s, s:o, s:O?, s:O?, s:o, s:s}", "kind", "accepted", "metric", bench_row_text(row, "metric"), "tier",
-                             bench_row_text(row, "tier"), "scope", scope_of(o), "bound", bound, "differences", differences, "reason",
-                             bench_row_words(o->accept), "until", o->until);
+    json_t *kept = json_pack("{s:s, s:s, s:s, s:o, s:O?, s:O?, s:O?, s:o, s:s}", "kind", "accepted", "metric", bench_row_text(row, "metric"), "tier",
+                             bench_row_text(row, "tier"), "scope", scope_of(o), "bound", json_object_get(row, "high"), "differences",
+                             json_object_get(row, "differences"), "layers", json_object_get(row, "layers"), "reason", bench_row_words(o->accept), "until", o->until);
     accepted_key(row, key, sizeof key);
     const rm_status st = kept ? rm_store_result(store, run, key, "measured", true, kept, NULL, 0) : rm_fail(RM_E_NOMEM, "out of memory for what is accepted");
     json_decref(kept);
@@ -157,10 +156,31 @@ rm_status bench_accepted_keep(const bench_options *o, rm_store *store, int64_t r
 
 static bool same_scope(const json_t *accepted, const void *scope) { return json_equal(json_object_get(accepted, "scope"), scope); }
 
-/* Facts are accepted as they became; a timing up to its upper bound then. Anything else is another regression. */
+static bool same_layer(const json_t *a, const json_t *b)
+{
+    return !strcmp(bench_row_text(a, "name"), bench_row_text(b, "name")) && !strcmp(bench_row_text(a, "pass"), bench_row_text(b, "pass"));
+}
+
+/* Is every layer that is slower now one that was accepted, and slower than it was then by less than the effect? */
+static bool layers_within(const json_t *accepted, const json_t *now, double effect)
+{
+    size_t i, k;
+    const json_t *l, *was;
+    json_array_foreach(now, i, l)
+    {
+        bool covered = false;
+        json_array_foreach(accepted, k, was) covered |= same_layer(l, was) && bench_row_real(l, "delta") < bench_row_real(was, "delta") + effect;
+        if (!covered) return false;
+    }
+    return true;
+}
+
+/* Facts are accepted as they became; a timing up to its upper bound then; layers, which have no bound, up to their effect beyond what they were slower by. Anything
+ * else is another regression. */
 static bool within(const json_t *accepted, const json_t *row)
 {
-    const json_t *bound = json_object_get(accepted, "bound"), *differences = json_object_get(row, "differences");
+    const json_t *bound = json_object_get(accepted, "bound"), *differences = json_object_get(row, "differences"), *layers = json_object_get(row, "layers");
+    if (json_array_size(layers)) return layers_within(json_object_get(accepted, "layers"), layers, bench_row_real(row, "effect"));
     if (json_array_size(differences)) return json_equal(differences, json_object_get(accepted, "differences"));
     return json_is_number(bound) && bench_row_real(row, "delta") <= json_number_value(bound);
 }

@@ -79,6 +79,7 @@ layered level 1; layered slow 1.1
 by_layer=("${gate[@]}" --bench 'layers' --metric '$.results[0].step_s' --tiers T2)
 expect 0 '^  slower layer conv7 fwd delta=\+(9|10)[.0-9]*% p=' "${by_layer[@]}" --base ./level --head ./slow
 expect 1 '^REGRESSED layers layers: 1 of 12 layers are slower' "${by_layer[@]}" --base ./level --head ./slow --gate-layers
+expect 0 '^PASS layers layers: a regression, accepted until 2999-12-31: a new feature; 1 of 12' "${by_layer[@]}" --base ./level --head ./slow --gate-layers --accept 'a new feature' --until 2999-12-31
 expect 0 '^PASS layers layers: 0 of 12' "${by_layer[@]}" --base ./level --head ./level --even-if-identical --gate-layers
 
 # ---- revisions and folders of a project whose program says what its source says

@@ -445,6 +445,37 @@ static void what_was_accepted_ends(void **state)
     json_decref(none);
 }
 
+/* Layers have no upper bound: the same ones, each up to its effect beyond what it was. */
+static void accepted_layers_are_those_that_were_named(void **state)
+{
+    static const struct {
+        const char *layers;
+        rp_verdict verdict;
+    } row[] = {
+        { "[{\"name\": \"x\", \"pass\": \"fwd\", \"delta\": 0.2}, {\"name\": \"y\", \"pass\": \"fwd\", \"delta\": 0.1}]", RP_PASS },
+        { "[{\"name\": \"x\", \"pass\": \"fwd\", \"delta\": 0.24}]", RP_PASS },
+        { "[{\"name\": \"x\", \"pass\": \"fwd\", \"delta\": 0.26}]", RP_REGRESSED },
+        { "[{\"name\": \"x\", \"pass\": \"bwd_data\", \"delta\": 0.1}]", RP_REGRESSED },
+        { "[{\"name\": \"x\", \"pass\": \"fwd\", \"delta\": 0.1}, {\"name\": \"z\", \"pass\": \"fwd\", \"delta\": 0.1}]", RP_REGRESSED },
+    };
+    rm_store *store;
+    int64_t run;
+    json_t *none = json_object();
+    const bench_options o = { .gate_bench = "layers", .a = "", .b = "", .against = "", .accept = "for now", .until = "2030-01-31" };
+    assert_int_equal(rm_store_open(in_folder("layers.db"), false, &store), RM_OK);
+    assert_int_equal(rm_store_run_begin(store, "gate", "bench gate", none, none, &run), RM_OK);
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        json_t *now = json_pack("[{s:s, s:s, s:s, s:n, s:n, s:f, s:s, s:o}]", "metric", "layers", "tier", "layers", "verdict", "REGRESSED", "delta", "high",
+                                "effect", 0.05, "reason", "", "layers", json_loads(row[i].layers, 0, NULL));
+        if (i == 0) assert_int_equal(bench_accepted_keep(&o, store, run, now), RM_OK);
+        assert_int_equal(bench_accepted_apply(&o, store, "2029-12-31", now), RM_OK);
+        if (rp_verdict_of(json_array_get(now, 0)) != row[i].verdict) fail_msg("row %zu", i);
+        json_decref(now);
+    }
+    rm_store_close(store);
+    json_decref(none);
+}
+
 /* ---- layers */
 
 static json_t *layer_document(double scale, rm_rng *g)
@@ -538,6 +569,7 @@ int main(void)
         cmocka_unit_test(the_first_look_that_decides_stands),
         cmocka_unit_test(facts_are_equal_or_declared),
         cmocka_unit_test_setup_teardown(what_was_accepted_ends, enter, leave),
+        cmocka_unit_test_setup_teardown(accepted_layers_are_those_that_were_named, enter, leave),
         cmocka_unit_test(a_slower_layer_is_named),
         cmocka_unit_test(layers_decide_only_where_they_gate),
     };
