@@ -93,15 +93,16 @@ static rm_status of_side(rm_status st, int side)
 
 static rm_status put_values(const bench_pairs *p, const pair *q, int side, json_t *row)
 {
+    json_t *series = json_object();
+    json_object_set_new(row, "series", series);
     for (int m = 0; m < p->metrics; m++) {
         bench_metric_value v;
         if (p->metric[m].exact) continue;
         RM_TRY(of_side(bench_metric_take(&p->metric[m], &q->run[side], q->document[side], &v), side));
         json_object_set_new(json_object_get(row, "values"), p->metric[m].name, json_real(v.value));
         if (v.steps == 1) continue;
-        json_object_set_new(row, "steps", json_integer((json_int_t)v.steps));
-        json_object_set_new(row, "dropped", json_integer((json_int_t)v.dropped));
-        json_object_set_new(row, "settled", json_boolean(v.settled));
+        json_object_set_new(series, p->metric[m].name,
+                            json_pack("{s:I, s:I, s:b}", "steps", (json_int_t)v.steps, "dropped", (json_int_t)v.dropped, "settled", v.settled));
     }
     return RM_OK;
 }

@@ -24,7 +24,7 @@ typedef struct bench_gate_side {
 } bench_gate_side;
 
 /* pairs: the JSON array of pair rows {"kind": "pair", "pair", "order": "AB"|"BA", "discarded": null|"exit"|..., "a": {"values": {metric: number},
- * "wall_s", "cpu_s", "max_rss_bytes", "exit", "steps", "dropped", "settled"}, "b": {...}, "layers": {name: [a, b]}, "exact": {metric: [a, b]}}. */
+ * "wall_s", "cpu_s", "max_rss_bytes", "exit", "series": {metric: {"steps", "dropped", "settled"}}}, "b": {...}, "layers": {name: [a, b]}, "exact": {metric: [a, b]}}. */
 typedef struct bench_pairs {
     const bench_gate_side *side;         /* two */
     const bench_metric *metric;

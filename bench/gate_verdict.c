@@ -55,24 +55,27 @@ static json_t *differences_json(const double *d, int n)
 }
 
 /* Steps that never became steady are a median of something that still moves. */
-static int unsettled(const bench_pairs *p)
+static int unsettled(const bench_pairs *p, int m)
 {
     int n = 0;
     size_t i;
     const json_t *row;
-    json_array_foreach(p->pairs, i, row) n +=
-        json_is_false(json_object_get(json_object_get(row, "a"), "settled")) + json_is_false(json_object_get(json_object_get(row, "b"), "settled"));
+    json_array_foreach(p->pairs, i, row) for (int k = 0; k < 2; k++)
+    {
+        const json_t *series = json_object_get(json_object_get(row, k ? "b" : "a"), "series");
+        n += json_is_false(json_object_get(json_object_get(series, p->metric[m].name), "settled"));
+    }
     return n;
 }
 
-static void reason_of(const bench_pairs *p, const bench_judged *j, const char *why, char *out, size_t size)
+static void reason_of(const bench_pairs *p, int m, const bench_judged *j, const char *why, char *out, size_t size)
 {
     int n = 0;
     out[0] = '\0';
     if (j->at.verdict == RP_INCONCLUSIVE) n = snprintf(out, size, "%s", why[0] ? why : "noise: the last look decided nothing");
     if (n < 0 || (size_t)n >= size) return;
-    if (unsettled(p))
-        snprintf(out + n, size - (size_t)n, "%s%d of %d runs never became steady; give them more steps", n ? "; " : "", unsettled(p), 2 * p->kept);
+    if (unsettled(p, m))
+        snprintf(out + n, size - (size_t)n, "%s%d of %d runs never became steady; give them more steps", n ? "; " : "", unsettled(p, m), 2 * p->kept);
 }
 
 json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs *p, int m, const rp_gate_rule *rule, const bench_judged *j, const char *why)
@@ -82,7 +85,7 @@ json_t *bench_verdict_of_metric(const bench_verdict_frame *f, const bench_pairs 
     const bench_metric *metric = &p->metric[m];
     bench_pairs_differences(p, m, d, order);
     order[2 * j->n] = '\0';
-    reason_of(p, j, why, reason, sizeof reason);
+    reason_of(p, m, j, why, reason, sizeof reason);
     json_t *row = bench_verdict_row(f, metric->name, metric->tier, j->at.verdict, reason);
     if (!row) return NULL;
     json_object_set_new(row, "effect", json_real(metric->effect));

@@ -31,6 +31,10 @@ zero() { echo "echo '{\"wait_s\": $1}'"; }
 expect 0 '^PASS wait_s T2 delta=\+0% .*pairs=10' "${gate[@]}" --a "$(zero 0)" --b "$(zero 0.0)" --metric '$.wait_s'
 expect 2 '^TROUBLE wait_s T2: \$\.wait_s is 0 on side A and 0\.1 on side B: a change from or to 0 has no ratio' "${gate[@]}" --a "$(zero 0)" --b "$(zero 0.1)" --metric '$.wait_s'
 expect 2 '^TROUBLE wait_s T2: side B: .*the number -1, where a number not below 0' "${gate[@]}" --a "$(zero 0)" --b "$(zero -1)" --metric '$.wait_s'
+# Steps that never settle are told of the metric whose steps they are. It is 2 and 1 by turns of five; what decides is made up.
+printf '{"calm": [%s1], "wild": [%s1]}\n' "$(yes 1, | head -n 29 | tr -d '\n')" "$(for i in 1 2 3 4 5 6; do echo 2,2,2,2,2,1,1,1,1,1,; done | tr -d '\n')" > steps.json
+"${gate[@]}" --a 'cat steps.json' --b 'cat steps.json' --metric '$.wild' --metric '$.calm' > steps.txt 2> /dev/null || fail "steps: $(cat steps.txt)"
+grep -q '^PASS wild .*: 2[0-9] of 2[0-9] runs never became steady' steps.txt && grep -q '^PASS calm [^:]*$' steps.txt || fail "who never settled: $(cat steps.txt)"
 # Several: the worst counts, and each has its share of the error.
 expect 1 '^PASS l T0' "${gate[@]}" --a './made 1 0.01' --b './made 0.9 0.01' --metric '$.seconds' --metric 'slow=$.rate' --metric 'l=$.launches:exact'
 expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds' --expensive
