@@ -271,8 +271,9 @@ static rm_status take_facts(gate *g, json_t *facts[2], json_t **out_row)
         const bench_verdict_frame f = frame_of(g);
         const rm_status st = bench_facts_run(g->sides.at[i].program, g->o->gate_bench, g->o->run_timeout_s, &facts[i]);
         snprintf(why, sizeof why, "%s", rm_last_error());
-        if (st == RM_E_UNSUPPORTED) *out_row = bench_verdict_row(&f, "facts", "T0", i ? RP_TROUBLE : RP_NO_BASELINE, why);
-        if (st != RM_OK) return st == RM_E_UNSUPPORTED ? RM_OK : st;
+        const bool none = st == RM_E_UNSUPPORTED, failed = st == RM_E_NUMERIC;
+        if (none || failed) *out_row = bench_verdict_row(&f, "facts", "T0", none && i == 0 ? RP_NO_BASELINE : RP_TROUBLE, why);
+        if (st != RM_OK) return none || failed ? RM_OK : st;
     }
     return RM_OK;
 }

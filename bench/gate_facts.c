@@ -16,16 +16,27 @@
 
 /* ---- of another program */
 
+/* What programs say that do not know what they are asked for, those that are older than facts among them. */
+static bool knows_no_facts(const bench_process *run)
+{
+    static const char *const words[] = { "no such verb", "unknown command", "unknown option", "only what trains" };
+    if (run->exit_code == 0) return true; /* some other program */
+    for (size_t i = 0; i < RM_COUNT(words) && run->exit_code == 2; i++)
+        if (strstr(run->complaint, words[i])) return true;
+    return false;
+}
+
 static rm_status read_facts(const char *program, const bench_process *run, json_t **out)
 {
     json_t *document = json_loadb(run->out, run->out_bytes, 0, NULL);
     json_t *row = json_array_get(json_object_get(document, "results"), 0);
     rm_status st = RM_OK;
     if (run->exit_code != 0 || !json_object_get(row, "facts"))
-        st = rm_fail(RM_E_UNSUPPORTED, "%s gives no facts: %s", program,
-                     run->complaint[0] ? run->complaint
-                     : run->timed_out  ? "it did not end in time"
-                                       : "it printed none");
+        st = rm_fail(knows_no_facts(run) ? RM_E_UNSUPPORTED : RM_E_NUMERIC, "%s gives no facts: %s", program,
+                     run->timed_out      ? "it did not end within --run-timeout"
+                     : run->complaint[0] ? run->complaint
+                     : run->exit_code    ? "it failed and said nothing"
+                                         : "it printed none");
     else *out = json_incref(row);
     json_decref(document);
     return st;
@@ -96,12 +107,12 @@ static rm_status check_case(const bench_options *o, const char *program, const j
     char reason[700] = "";
     rp_verdict v = RP_TROUBLE;
     rm_status st = bench_facts_run(program, bench_row_text(pinned, "bench"), o->run_timeout_s, &now);
-    if (st == RM_E_UNSUPPORTED) snprintf(reason, sizeof reason, "%.*s", (int)sizeof reason - 1, rm_last_error());
+    if (st == RM_E_UNSUPPORTED || st == RM_E_NUMERIC) snprintf(reason, sizeof reason, "%.*s", (int)sizeof reason - 1, rm_last_error());
     else if (st == RM_OK) {
         st = bench_facts_compare(pinned, now, bench_row_text(pinned, "tolerate"), differences, &v);
         bench_facts_words(differences, reason, sizeof reason);
     }
-    if (st == RM_OK || st == RM_E_UNSUPPORTED) {
+    if (st == RM_OK || st == RM_E_UNSUPPORTED || st == RM_E_NUMERIC) {
         json_t *row = case_row(o, pinned, v, reason, differences);
         st = row && json_array_append_new(rows, row) == 0 ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for a verdict");
     }

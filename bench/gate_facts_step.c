@@ -77,6 +77,7 @@ static rm_status make_trouble(const trouble *t, rm_engine *e)
 
 /* ---- counting */
 
+/* In all counted steps. */
 typedef struct counts {
     uint64_t runs, allocs, calls, bytes;
 } counts;
@@ -103,7 +104,7 @@ static rm_status run_steps(const bench_options *o, const bench_session *s, rm_en
     }
     const counts end = read_counts(e);
     rm_synthetic_free(&synthetic);
-    *out = (counts) { (end.runs - begin.runs) / COUNTED, end.allocs - begin.allocs, (end.calls - begin.calls) / COUNTED, (end.bytes - begin.bytes) / COUNTED };
+    *out = (counts) { end.runs - begin.runs, end.allocs - begin.allocs, end.calls - begin.calls, end.bytes - begin.bytes };
     *out_loss = step.loss;
     return st;
 }
@@ -127,16 +128,19 @@ static json_t *implementations(const rm_engine *e, char digest[65])
     return all;
 }
 
+/* Of a step. One more in two steps is half a one: no whole number that would hide it. */
+static json_t *a_step(uint64_t sum) { return sum % COUNTED ? json_real((double)sum / COUNTED) : json_integer((json_int_t)(sum / COUNTED)); }
+
 static json_t *facts_json(const rm_engine *e, const counts *c, double loss)
 {
     rm_net_size z;
     char digest[65];
     json_t *impl = implementations(e, digest);
     rm_net_get_size(e->net, &z);
-    return json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s}", "launches", (json_int_t)c->runs, "reorders", z.reorders,
-                     "collective_calls", (json_int_t)c->calls, "collective_bytes", (json_int_t)c->bytes, "all_reduces", (json_int_t)e->buckets.n, "flops",
+    return json_pack("{s:o, s:i, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s}", "launches", a_step(c->runs), "reorders", z.reorders,
+                     "collective_calls", a_step(c->calls), "collective_bytes", a_step(c->bytes), "all_reduces", (json_int_t)e->buckets.n, "flops",
                      (json_int_t)z.flops, "bytes", (json_int_t)z.bytes, "allocations", (json_int_t)c->allocs, "peak_bytes",
-                     (json_int_t)rm_device_bytes(e->device), "parameters", (json_int_t)rm_graph_params(&e->graph), "loss", bench_number(loss),
+                     (json_int_t)rm_device_peak_bytes(e->device), "parameters", (json_int_t)rm_graph_params(&e->graph), "loss", bench_number(loss),
                      "implementations", impl, "places", digest);
 }
 

@@ -90,7 +90,7 @@ rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *c
     if (ops->abi != RM_DEVICE_ABI) RM_BUG("device table of another version");
     RM_TRY(ops->open(cfg ? cfg : &defaults, &d));
     d->ops = ops;
-    d->allocs = d->runs = d->live = d->live_bytes = 0;
+    d->allocs = d->runs = d->live = d->live_bytes = d->peak_bytes = 0;
     *out_device = d;
     return RM_OK;
 }
@@ -123,6 +123,7 @@ const char *rm_device_name(const rm_device *d) { return d->ops->name; }
 uint64_t rm_device_allocs(const rm_device *d) { return d->allocs; }
 uint64_t rm_device_runs(const rm_device *d) { return d->runs; }
 uint64_t rm_device_bytes(const rm_device *d) { return d->live_bytes; }
+uint64_t rm_device_peak_bytes(const rm_device *d) { return d->peak_bytes; }
 
 /* ---- memory */
 rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
@@ -133,6 +134,7 @@ rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
     d->allocs++;
     d->live++;
     d->live_bytes += buf->bytes;
+    if (d->live_bytes > d->peak_bytes) d->peak_bytes = d->live_bytes;
     *out_buf = buf;
     return RM_OK;
 }

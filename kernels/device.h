@@ -167,9 +167,10 @@ void      rm_plan_free(rm_device *d, rm_plan *plan);
 uint64_t  rm_device_allocs(const rm_device *d);
 uint64_t  rm_device_runs(const rm_device *d);
 uint64_t  rm_device_bytes(const rm_device *d);         /* in buffers that are not freed */
+uint64_t  rm_device_peak_bytes(const rm_device *d);    /* the most that ever was */
 
 /* ---- for implementers: every device's objects begin with these. */
-struct rm_device { const rm_device_ops *ops; uint64_t allocs, runs, live, live_bytes; };
+struct rm_device { const rm_device_ops *ops; uint64_t allocs, runs, live, live_bytes, peak_bytes; };
 struct rm_buf    { rm_device *device; size_t bytes; void *ptr; };
 /* The device fills op and info of a plan; the rest is the wrapper's, which checks every run against it: the slots that
  * this op uses, and how many bytes each must have. */

@@ -35,6 +35,11 @@ expect 2 '^TROUBLE wait_s T2: side B: .*the number -1, where a number not below 
 printf '{"calm": [%s1], "wild": [%s1]}\n' "$(yes 1, | head -n 29 | tr -d '\n')" "$(for i in 1 2 3 4 5 6; do echo 2,2,2,2,2,1,1,1,1,1,; done | tr -d '\n')" > steps.json
 "${gate[@]}" --a 'cat steps.json' --b 'cat steps.json' --metric '$.wild' --metric '$.calm' > steps.txt 2> /dev/null || fail "steps: $(cat steps.txt)"
 grep -q '^PASS wild .*: 2[0-9] of 2[0-9] runs never became steady' steps.txt && grep -q '^PASS calm [^:]*$' steps.txt || fail "who never settled: $(cat steps.txt)"
+# Exact is every pair, and numbers are numbers.
+rm -f turn
+expect 1 '^REGRESSED n T0: 370 became 371 in 1 of 10 pairs' "${gate[@]}" --a 'echo "{\"s\": 1, \"n\": 370}"' --b 'n=$(($(cat turn 2> /dev/null || echo 0) + 1)); echo $n > turn; echo "{\"s\": 1, \"n\": $((370 + (n == 7)))}"' --metric '$.s' --metric '$.n:exact'
+expect 0 '^PASS n T0$' "${gate[@]}" --a 'echo "{\"n\": {\"x\": [370, \"a\"]}}"' --b 'echo "{\"n\": {\"x\": [370.0, \"a\"]}}"' --metric '$.n:exact'
+expect 1 '^REGRESSED n T0: \{"x":370\} became \{"y":370\}$' "${gate[@]}" --a 'echo "{\"n\": {\"x\": 370}}"' --b 'echo "{\"n\": {\"y\": 370}}"' --metric '$.n:exact'
 # Several: the worst counts, and each has its share of the error.
 expect 1 '^PASS l T0' "${gate[@]}" --a './made 1 0.01' --b './made 0.9 0.01' --metric '$.seconds' --metric 'slow=$.rate' --metric 'l=$.launches:exact'
 expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric '$.seconds' --expensive

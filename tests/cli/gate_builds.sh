@@ -50,6 +50,13 @@ expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./other --bench "$nul
 expect 2 '--tolerate at' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate launches
 expect 4 '^NO_BASELINE facts T0: .*/true gives no facts' "${gate[@]}" --base "/bin/true" --head ./same --bench "$null" --tiers T0
 expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same --head "/bin/true" --bench "$null" --tiers T0
+# A baseline that is too old for facts is none; one that fails is trouble, and so is one that takes too long.
+failing() { printf '#!/bin/sh\necho "%s" >&2\n%s\n' "$2" "$3" > "$1"; chmod +x "$1"; }
+failing old 'bench: no such verb: bench gate facts; there is ab' 'exit 2'; failing crashed 'out of luck' 'exit 139'; failing wrong 'the loss is NaN' 'exit 2'; failing late 'wait' 'sleep 60'
+expect 4 '^NO_BASELINE facts T0: .*no such verb' "${gate[@]}" --base ./old --head ./same --bench "$null" --tiers T0
+expect 2 '^TROUBLE facts T0: .*no such verb' "${gate[@]}" --base ./same --head ./old --bench "$null" --tiers T0
+for base in crashed wrong; do expect 2 '^TROUBLE facts T0: .* gives no facts: (out of luck|the loss is NaN)' "${gate[@]}" --base "./$base" --head ./same --bench "$null" --tiers T0; done
+expect 2 '^TROUBLE facts T0: .*did not end within --run-timeout' "${gate[@]}" --base ./late --head ./same --bench "$null" --tiers T0 --run-timeout 0.3
 # One convolution runs by another implementation: really run, not edited into the facts.
 on_cpu='layers --device cpu --dtype fp32 --px 32 --batch 8 --classes 10'
 mkdir plans-a && RINGMARK_PLANS=$PWD/plans-a "$bench" gate facts --bench "$on_cpu" > /dev/null || fail "facts of the cpu"

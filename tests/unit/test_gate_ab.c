@@ -366,6 +366,7 @@ static void facts_are_equal_or_declared(void **state)
     } row[] = {
         { "{\"n\": 5, \"loss\": 2.5}", "{\"n\": 5, \"loss\": 2.5}", "", RP_PASS, "" },
         { "{\"n\": 5}", "{\"n\": 6}", "", RP_REGRESSED, "n 5 became 6" },
+        { "{\"n\": 5}", "{\"n\": 5.5}", "", RP_REGRESSED, "n 5 became 5.5" }, /* one more in two steps */
         { "{\"n\": 6}", "{\"n\": 5}", "", RP_REGRESSED, "n 6 became 5" }, /* less is a change, too */
         { "{\"n\": 5}", "{\"n\": 6}", "m=1,n=1", RP_PASS, "" },
         { "{\"n\": 5}", "{\"n\": 6}", "nn=1", RP_REGRESSED, "n 5 became 6" },
@@ -376,7 +377,7 @@ static void facts_are_equal_or_declared(void **state)
         { "{\"loss\": 2.5}", "{\"loss\": 2.5001}", "", RP_PASS, "" },
         { "{\"n\": 5, \"loss\": 2.5}", "{\"n\": 6, \"loss\": 2.6}", "", RP_TROUBLE, "n 5 became 6; loss 2.5 became 2.6" },
         { "{\"loss\": 2.5}", "{\"loss\": null}", "", RP_TROUBLE, "loss 2.5 became none" },
-        { "{\"loss\": null}", "{\"loss\": null}", "", RP_PASS, "" },
+        { "{\"loss\": null}", "{\"loss\": null}", "", RP_TROUBLE, "loss none became none" },
         { "{\"impl\": {\"x\": 3, \"y\": 1}}", "{\"impl\": {\"x\": 2, \"z\": 2}}", "", RP_REGRESSED,
           "impl x 3 became 2; impl y 1 became none; impl z none became 2" },
         { "{\"sum\": \"ab\"}", "{\"sum\": \"ac\"}", "", RP_REGRESSED, "sum \"ab\" became \"ac\"" },
