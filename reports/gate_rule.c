@@ -97,9 +97,19 @@ static bool is_found(const rp_gate_rule *r, double effect, const double *noise, 
     return j.verdict == RP_REGRESSED;
 }
 
+/* turn: which draws. */
+static bool is_found_mostly(const rp_gate_rule *r, double effect, const double *noise, int n, double change, uint64_t turn)
+{
+    enum { DRAWS = 200 };
+    rm_rng g = rm_rng_for(1, 0x706f77u, turn);
+    int found = 0;
+    for (int i = 0; i < DRAWS; i++) found += is_found(r, effect, noise, n, change, &g);
+    return found >= 0.95 * DRAWS;
+}
+
 double rp_gate_detectable(const rp_gate_rule *r, double effect, const double *d, int n)
 {
-    enum { DRAWS = 200, HALVINGS = 8 };
+    enum { HALVINGS = 8 };
     double low = log1p(effect), high = 20 * low, *noise = malloc((size_t)n * sizeof *noise);
     if (!noise || n < 2) {
         free(noise);
@@ -107,14 +117,12 @@ double rp_gate_detectable(const rp_gate_rule *r, double effect, const double *d,
     }
     const double middle = rm_median(d, (size_t)n);
     for (int i = 0; i < n; i++) noise[i] = d[i] - middle;
-    for (int k = 0; k < HALVINGS; k++) {
+    const bool any = is_found_mostly(r, effect, noise, n, high, HALVINGS); /* else no number was ever tried */
+    for (int k = 0; any && k < HALVINGS; k++) {
         const double change = 0.5 * (low + high);
-        rm_rng g = rm_rng_for(1, 0x706f77u, (uint64_t)k);
-        int found = 0;
-        for (int i = 0; i < DRAWS; i++) found += is_found(r, effect, noise, n, change, &g);
-        if (found >= 0.95 * DRAWS) high = change;
+        if (is_found_mostly(r, effect, noise, n, change, (uint64_t)k)) high = change;
         else low = change;
     }
     free(noise);
-    return expm1(high);
+    return any ? expm1(high) : NAN;
 }

@@ -28,6 +28,6 @@ typedef struct rp_judged { bool decided; rp_verdict verdict; rm_paired at; int n
 /* After n pairs. effect: the least change that counts, as a share (0.02). Between looks nothing is decided. */
 rm_status rp_gate_judge(const rp_gate_rule *r, double effect, const double *d, int n, rp_judged *out) RM_CHECKED;
 /* The least slow-down that would be called a regression with 95 % probability at this noise, as a share: d without its median, all looks taken;
- * by simulation (seeded). */
+ * by simulation (seeded). NaN: not even 20 times the effect would be. */
 double    rp_gate_detectable(const rp_gate_rule *r, double effect, const double *d, int n);
 #endif

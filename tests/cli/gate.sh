@@ -46,7 +46,7 @@ expect 0 'pairs=8' "${gate[@]}" --a './made 1 0.01' --b './made 1 0.01' --metric
 expect 0 '^PASS launches' "${gate[@]}" --a './made 1 0.01' --b './made 2 0.01' --metric '$.seconds' --metric '$.launches:exact' --tiers T0 --b './made 1 0'
 
 # ---- inconclusive, and what would be needed
-expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* needed=[0-9]+: noise' "${gate[@]}" --a './made 1 0' --b ./turns --metric '$.seconds'
+expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* detectable=none needed=[0-9]+: noise' "${gate[@]}" --a './made 1 0' --b ./turns --metric '$.seconds'
 expect 3 '^INCONCLUSIVE seconds T2 needed=10: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
 expect 3 'needed=1[0-9]*: budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
 

@@ -150,11 +150,23 @@ static void what_can_be_found_is_what_is_found(void **state)
     assert_true(found > 0.88 * TRIALS); /* 95 % of the noise that 60 pairs showed */
 }
 
+/* No number that was never tried. */
+static void what_cannot_be_found_has_no_number(void **state)
+{
+    double d[16];
+    rp_gate_rule r;
+    assert_int_equal(rp_gate_rule_for(1, false, &r), RM_OK);
+    for (int i = 0; i < 16; i++) d[i] = (i % 2 ? 1 : -1) * (2 + 0.1 * i);
+    assert_true(isnan(rp_gate_detectable(&r, effect, d, 16)));
+    for (int i = 0; i < 16; i++) d[i] *= 0.001;
+    assert_true(rp_gate_detectable(&r, effect, d, 16) > effect);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_found_where_nothing_is), cmocka_unit_test(a_slow_down_is_found), cmocka_unit_test(swapping_sides_mirrors_the_verdict), cmocka_unit_test(verdicts_by_hand),
-        cmocka_unit_test(what_is_needed_is_told_from_the_first_pair), cmocka_unit_test(several_metrics_share_the_error), cmocka_unit_test(worst_of_several), cmocka_unit_test(what_can_be_found_is_what_is_found),
+        cmocka_unit_test(what_is_needed_is_told_from_the_first_pair), cmocka_unit_test(several_metrics_share_the_error), cmocka_unit_test(worst_of_several), cmocka_unit_test(what_can_be_found_is_what_is_found), cmocka_unit_test(what_cannot_be_found_has_no_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
