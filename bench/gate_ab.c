@@ -86,6 +86,9 @@ static rm_status add_metrics(gate *g)
         RM_TRY(add_metric(g, "step_s=$.samples..step_s", effect));
         RM_TRY(add_metric(g, "cpu_s=@cpu_s", effect));
     }
+    const bool facts = has_tier(g->o, "T0") && g->o->gate_bench[0];
+    if (given->n && g->metrics == 0 && !facts)
+        return rm_fail(RM_E_ARG, "--tiers %s leaves no metric to compare: a JSON path and @wall_s are T2, the other @ T1, and what is :exact is T0", g->o->tiers);
     if (g->metrics == 0 && !g->o->gate_bench[0])
         return rm_fail(
             RM_E_ARG,

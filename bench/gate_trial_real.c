@@ -1,6 +1,7 @@
 /* The gate on trial in earnest: `bench gate ab` as CI runs it, on runs that are known to be equal, or unequal by so much. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "bench/gate.h"
 #include "bench/gate_metric.h"
 #include "bench/gate_place.h"
@@ -100,20 +101,21 @@ static char *command_of(const real *r, uint64_t seed)
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
     snprintf(calm, sizeof calm, "%.17g", r->t->o->calm_s);
     snprintf(store, sizeof store, "%s/gate.db", r->dir);
-    add_words(&all, (const char *const[]) { r->program, "gate", "ab", "--effect", effect, "--seed", number, "--tiers", "T2", "--even-if-identical", "--fresh",
-                                            "--store", store, "--calm", calm, "--json", "-", "-q", NULL });
+    add_words(&all, (const char *const[]) { r->program, "gate", "ab", "--effect", effect, "--seed", number, "--tiers", "T0,T1,T2", "--even-if-identical",
+                                            "--fresh", "--store", store, "--calm", calm, "--json", "-", "-q", NULL });
     add_sides(&all, r);
     if (r->t->o->lock[0]) add_words(&all, (const char *const[]) { "--lock", r->t->o->lock, NULL });
     if (r->t->o->expensive) add_words(&all, (const char *const[]) { "--expensive", NULL });
     return rm_str_take(&all);
 }
 
-static const json_t *timing_of(const json_t *root)
+/* Of the metric, of whatever tier that is. */
+static const json_t *verdict_of(const json_t *root)
 {
     size_t i;
     const json_t *row;
     json_array_foreach(json_object_get(root, "results"), i,
-                       row) if (!strcmp(bench_row_text(row, "kind"), "verdict") && !strcmp(bench_row_text(row, "tier"), "T2")) return row;
+                       row) if (!strcmp(bench_row_text(row, "kind"), "verdict") && bench_row_text(row, "tier")[0] == 'T') return row;
     return NULL;
 }
 
@@ -122,7 +124,7 @@ static rm_status read_verdict(const bench_process *p, json_t **out)
 {
     json_error_t e;
     json_t *root = p->exit_code == 0 || p->exit_code == 1 || p->exit_code == 3 ? json_loads(p->out, 0, &e) : NULL;
-    const json_t *row = timing_of(root);
+    const json_t *row = verdict_of(root);
     json_t *copy = row ? json_deep_copy(row) : NULL;
     json_decref(root);
     if (!copy) return rm_fail(RM_E_NUMERIC, "a verdict of the gate's own replicate ended with exit code %d and no verdict: %s", p->exit_code, p->complaint);
@@ -250,6 +252,7 @@ static rm_status name_replicate(real *r)
     if (!o->a[0]) name_own(&s, o);
     else rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
     r->replicate = rm_str_take(&s);
+    if (r->replicate) rm_utf8_clean(r->replicate);
     return r->replicate ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command");
 }
 

@@ -74,6 +74,7 @@ expect 0 'pairs=10 discarded=1' "${gate[@]}" --a './made 1 0' --b 'if [ ! -e fai
 
 # ---- usage
 expect 2 '--metric is missing' "${gate[@]}" --a true --b true
+expect 2 '--tiers T1 leaves no metric to compare: .* T2' "${gate[@]}" --a true --b true --metric '$.x' --tiers T1
 expect 2 'come together' "${gate[@]}" --a true --metric '$.x'
 expect 2 'what is to be compared' "${gate[@]}" --metric '$.x'
 expect 2 'the path \$\.x\[ is wrong' "${gate[@]}" --a true --b true --metric '$.x['

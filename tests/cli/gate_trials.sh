@@ -30,6 +30,10 @@ made() { echo "echo '{\"s\": $1}'"; } # a command of one's own, without noise
 expect 0 'ok +aa +12 verdicts on equal runs: 0 regressed, 0 improved' "$bench" gate selftest --aa 12 --a "$(made 1)" --metric '$.s' --lock none --calm 0
 expect 0 'ok +aa +13 verdicts' "$bench" gate selftest --aa 13 --a "$(made 1)" --metric '$.s' --lock none --calm 0 --json own.json
 check own.json 'len(r) == 2 and r[0]["number"] == 13 and r[0]["verdict"] == "PASS" and r[1]["replicate"].startswith("echo")'
+expect 0 'ok +aa +1 verdicts' "$bench" gate selftest --aa 1 --a "$(made 1)" --metric '@max_rss_bytes:effect=90%' --lock none --calm 0 --json tier.json # T1
+check tier.json 'r[0]["tier"] == "T1" and r[0]["metric"] == "max_rss_bytes"'
+expect 0 'ok +aa +1 verdicts' "$bench" gate selftest --aa 1 --a "$(made 1)" --metric '$.s:exact' --lock none --calm 0 --json tier.json
+check tier.json 'r[0]["tier"] == "T0" and r[0]["verdict"] == "PASS"'
 expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none --calm 0 # faster is the wrong sign
 expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none --calm 0
 expect 2 'wants --a CMD and --b CMD' "$bench" gate selftest --power 3 --b "$(made 1)" --metric '$.s'

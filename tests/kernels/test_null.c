@@ -112,6 +112,18 @@ static void ops_do_nothing_and_are_counted(void **state)
     rm_plan_free(f->d, plan);
 }
 
+static void the_most_bytes_in_use_stay_known(void **state)
+{
+    fixture *f = *state;
+    rm_buf *buf;
+    const uint64_t live = rm_device_bytes(f->d);
+    ok(rm_buf_alloc(f->d, RM_MEM_DEVICE, 1 << 20, &buf));
+    const uint64_t most = rm_device_bytes(f->d);
+    assert_true(most >= live + (1 << 20) && rm_device_peak_bytes(f->d) == most);
+    rm_buf_free(f->d, buf);
+    assert_true(rm_device_bytes(f->d) == live && rm_device_peak_bytes(f->d) == most);
+}
+
 static void a_spin_keeps_the_queue_busy(void **state)
 {
     enum { NS = 20 * 1000 * 1000 };
@@ -168,6 +180,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = { T(a_wait_orders_two_queues), T(calls_return_before_work_is_done), T(a_mark_may_be_set_again),
                                         T(ops_do_nothing_and_are_counted), T(every_layout_and_type_is_taken),
+                                        T(the_most_bytes_in_use_stay_known),
                                         T(a_spin_keeps_the_queue_busy), T(every_device_spins_or_says_that_it_cannot) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
