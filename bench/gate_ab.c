@@ -101,6 +101,7 @@ static rm_status open_gate(gate *g)
 {
     RM_TRY(check_tiers(g->o));
     RM_TRY(bench_pins_check(g->o));
+    RM_TRY(bench_tolerances_check(g->o->tolerate));
     RM_TRY(add_metrics(g));
     g->t0 = has_tier(g->o, "T0") && g->o->gate_bench[0];
     RM_TRY(bench_masks_open(g->o->discard, &g->pairs.masks));

@@ -128,6 +128,7 @@ static rm_status check_cases(const bench_options *o, const json_t *file)
     size_t i;
     const json_t *pinned;
     rm_status st = bench_own_program(program, sizeof program);
+    json_array_foreach(json_object_get(file, "cases"), i, pinned) if (st == RM_OK) st = bench_tolerances_check(bench_row_text(pinned, "tolerate"));
     json_array_foreach(json_object_get(file, "cases"), i, pinned) if (st == RM_OK) st = check_case(o, program, pinned, rows);
     if (st == RM_OK) st = bench_gate_print(o, NULL, rows);
     if (st == RM_OK) st = bench_gate_status(rows);

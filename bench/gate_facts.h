@@ -13,6 +13,8 @@ rm_status bench_facts_of(const bench_options *o, const char *args, json_t **out)
  * or took too long; and says why. */
 rm_status bench_facts_run(const char *program, const char *args, double timeout_s, json_t **out) RM_CHECKED;
 
+/* "launches=2,peak_bytes=1%": is it written so, and are all of them facts that this program counts? To be asked before anything is built. RM_E_ARG. */
+rm_status bench_tolerances_check(const char *tolerate) RM_CHECKED;
 /* Compares the "facts" of two. tolerate: "launches=2,peak_bytes=1%", "" for none; what it does not name must be equal, but for the loss, which has a
  * band of 0.01 % of its own. A fact that only b knows is new, and no difference. differences: the array that gets {"fact", "base", "head"} of each.
  * *out: PASS, REGRESSED, or TROUBLE where the loss is outside its band or no number. */

@@ -25,6 +25,24 @@ static rm_status check_tolerances(const char *text)
     return RM_OK;
 }
 
+rm_status bench_tolerances_check(const char *text)
+{
+    static const char *const known[] = { "launches", "reorders",    "collective_calls", "collective_bytes", "all_reduces", "flops",
+                                         "bytes",    "allocations", "peak_bytes",       "parameters",       "loss" };
+    RM_TRY(check_tolerances(text));
+    for (const char *p = text; *p; p += strcspn(p, ","), p += *p == ',') {
+        const size_t n = strcspn(p, "=");
+        bool found = false;
+        for (size_t i = 0; i < RM_COUNT(known); i++) found |= strlen(known[i]) == n && strncmp(p, known[i], n) == 0;
+        if (!found)
+            return rm_fail(RM_E_ARG,
+                           "--tolerate %.*s: no fact that is a number has that name; there is launches, reorders, collective_calls, collective_bytes, "
+                           "all_reduces, flops, bytes, allocations, peak_bytes, parameters and loss",
+                           (int)(n < 40 ? n : 40), p);
+    }
+    return RM_OK;
+}
+
 /* How far `fact` may be from `base`. */
 static double tolerance(const char *text, const char *fact, double base)
 {

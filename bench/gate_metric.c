@@ -136,12 +136,15 @@ double bench_metric_of_series(const bench_metric *m, const double *v, const rm_s
     return m->fast ? rm_quantile(v + s->dropped, s->n, m->higher ? 0.9 : 0.1) : s->median;
 }
 
-static rm_status no_json(const bench_metric *m, const bench_process *run)
+rm_status bench_metric_no_json(const char *path, const bench_process *run)
 {
+    json_error_t e = { .line = 0 };
     char begin[41];
-    snprintf(begin, sizeof begin, "%.40s", run->out ? run->out : "");
+    if (!run->out || !run->out[0]) return rm_fail(RM_E_FORMAT, "%s: the command printed nothing on stdout, where JSON is wanted", path);
+    json_decref(json_loadb(run->out, run->out_bytes, 0, &e)); /* once more, for the reason */
+    snprintf(begin, sizeof begin, "%.40s", run->out);
     rm_utf8_clean(begin);
-    return rm_fail(RM_E_FORMAT, "%s: the command printed no JSON on stdout, which begins with '%s'", m->path, begin);
+    return rm_fail(RM_E_FORMAT, "%s: the command printed no JSON on stdout, or more than that: %s (line %d); it begins with '%s'", path, e.text, e.line, begin);
 }
 
 rm_status bench_metric_take(const bench_metric *m, const bench_process *run, const json_t *document, bench_metric_value *out)
@@ -154,7 +157,7 @@ rm_status bench_metric_take(const bench_metric *m, const bench_process *run, con
         *out = value_of(m, own->of(run));
         return RM_OK;
     }
-    if (!document) return no_json(m, run);
+    if (!document) return bench_metric_no_json(m->path, run);
     RM_TRY(rm_json_path_numbers(document, m->path, &v, &n));
     const rm_steady s = rm_steady_of(v, n);
     *out = value_of(m, bench_metric_of_series(m, v, &s));

@@ -23,6 +23,8 @@ rm_status bench_share_parse(const char *text, const char *what, double *out) RM_
 typedef struct bench_metric_value { double value, log; size_t steps, dropped; bool settled; } bench_metric_value;
 /* Of a series and where it became steady. */
 double bench_metric_of_series(const bench_metric *m, const double *v, const rm_steady *s);
+/* Fails with why what the run printed is no JSON. RM_E_FORMAT. */
+rm_status bench_metric_no_json(const char *path, const bench_process *run) RM_CHECKED;
 /* document: NULL where the run printed no JSON, which only metrics of the run itself can do without. RM_E_FORMAT. */
 rm_status bench_metric_take(const bench_metric *m, const bench_process *run, const json_t *document, bench_metric_value *out) RM_CHECKED;
 #endif

@@ -107,23 +107,21 @@ static rm_status put_values(const bench_pairs *p, const pair *q, int side, json_
     return RM_OK;
 }
 
+static rm_status exact_of(const bench_metric *m, const pair *q, json_t *all)
+{
+    const json_t *v[2];
+    for (int i = 0; i < 2; i++)
+        RM_TRY(of_side(q->document[i] ? rm_json_path_one(q->document[i], m->path, &v[i]) : bench_metric_no_json(m->path, &q->run[i]), i));
+    json_object_set_new(all, m->name, json_pack("[O, O]", v[0], v[1]));
+    return RM_OK;
+}
+
 static rm_status put_exact(const bench_pairs *p, const pair *q, json_t *row)
 {
     json_t *all = json_object();
-    for (int m = 0; m < p->metrics; m++) {
-        const json_t *v[2];
-        if (!p->metric[m].exact) continue;
-        for (int i = 0; i < 2; i++) {
-            if (!q->document[i]) return rm_fail(RM_E_FORMAT, "side %c printed no JSON for %s", "AB"[i], p -> metric[m].name);
-            const rm_status st = of_side(rm_json_path_one(q->document[i], p->metric[m].path, &v[i]), i);
-            if (st != RM_OK) {
-                json_decref(all);
-                return st;
-            }
-        }
-        json_object_set_new(all, p->metric[m].name, json_pack("[O, O]", v[0], v[1]));
-    }
     json_object_set_new(row, "exact", all);
+    for (int m = 0; m < p->metrics; m++)
+        if (p->metric[m].exact) RM_TRY(exact_of(&p->metric[m], q, all));
     return RM_OK;
 }
 

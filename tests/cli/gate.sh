@@ -54,7 +54,11 @@ expect 3 'needed=1[0-9]*: budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}
 expect 2 '3 of 3 pairs had to be discarded .*side B ended with exit code 3: no disk' "${gate[@]}" --a './made 1 0' --b 'echo no disk >&2; exit 3' --metric '$.seconds'
 expect 2 'side B ended with exit code 3 \(no disk\)' "${gate[@]}" --a './made 1 0' --b 'echo no disk >&2; exit 3' --metric '$.seconds' --discard none
 expect 2 'TROUBLE nowhere T2: side A: \$.nowhere leads nowhere .*an object with seconds rate' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.nowhere'
-expect 2 'side B: .*printed no JSON' "${gate[@]}" --a './made 1 0' --b 'echo hello' --metric '$.seconds'
+expect 2 'side B: .*printed no JSON.*begins with .hello' "${gate[@]}" --a './made 1 0' --b 'echo hello' --metric '$.seconds'
+expect 2 'side B: .*: invalid token near .NaN. \(line 1\)' "${gate[@]}" --a './made 1 0' --b 'echo "{\"seconds\": NaN}"' --metric '$.seconds'
+expect 2 'side B: .*: too big integer.* \(line 1\)' "${gate[@]}" --a './made 1 0' --b 'echo "{\"seconds\": 99999999999999999999}"' --metric '$.seconds'
+expect 2 'side B: .*: end of file expected near .done. \(line 2\)' "${gate[@]}" --a './made 1 0' --b './made 1 0; echo done' --metric '$.launches:exact'
+expect 2 'side B: .*printed nothing on stdout' "${gate[@]}" --a './made 1 0' --b true --metric '$.seconds'
 expect 2 'did not end within --run-timeout' "${gate[@]}" --a './made 1 0' --b 'sleep 60' --metric '$.seconds' --run-timeout 0.3
 # Nor are two among twelve, even if they come early; whether it is too many is asked at the end.
 failing() { echo 'n=$(($(cat turn 2> /dev/null || echo 0) + 1)); echo $n > turn; case " '"$1"' " in *" $n "*) exit 1 ;; esac; ./made 1 0'; }

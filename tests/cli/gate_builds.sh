@@ -48,6 +48,10 @@ expect 1 '^REGRESSED facts T0: collective_calls 1 became 2; all_reduces 1 became
 expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./same --bench "$null" --tiers T0
 expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate collective_calls=1,all_reduces=100%
 expect 2 '--tolerate at' "${gate[@]}" --base ./one --head ./other --bench "$null" --tiers T0 --tolerate launches
+expect 2 'no fact that is a number has that name' "${gate[@]}" --base nowhere --head ./other --bench "$null" --tolerate launch=1 # before anything is built
+expect 2 '--tolerate at' "${gate[@]}" --base nowhere --head ./other --bench "$null" --tolerate launches
+all=$(json facts.json '"=1,".join(k for k, v in r[0]["facts"].items() if isinstance(v, (int, float))) + "=1"')
+expect 0 '^PASS facts T0' "${gate[@]}" --base ./one --head ./same --bench "$null" --tiers T0 --tolerate "$all"
 expect 4 '^NO_BASELINE facts T0: .*/true gives no facts' "${gate[@]}" --base "/bin/true" --head ./same --bench "$null" --tiers T0
 expect 2 '^TROUBLE facts T0: .*/true gives no facts' "${gate[@]}" --base ./same --head "/bin/true" --bench "$null" --tiers T0
 # A baseline that is too old for facts is none; one that fails is trouble, and so is one that takes too long.
