@@ -4,21 +4,21 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "bench/gate.h"
+#include "bench/gate_metric.h"
 #include "bench/gate_place.h"
 #include "bench/gate_process.h"
 #include "bench/options.h"
 #include "bench/rows.h"
 #include "bench/session.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 /* place: a folder of ours with tree (where git bisect checks out), good (the first side, where that is a checkout), step.sh and log. */
 typedef struct bisect {
@@ -54,22 +54,26 @@ static void end_group(pid_t group, int number)
     kill(-group, SIGKILL);
 }
 
+/* Between fork and exec: only calls that are safe there. It dies with us, so that a bisection that was killed does not go on. */
+static _Noreturn void become(char *const *argv, pid_t parent)
+{
+    const int none = open("/dev/null", O_RDONLY);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (none < 0 || getppid() != parent || dup2(none, 0) < 0 || dup2(2, 1) < 0) _exit(127);
+    for (int s = 1; s < NSIG; s++) signal(s, SIG_DFL);
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
 /* Runs a program with its stdout on our stderr, in a group of its own that our signals are passed on to. heed false: also after a signal. */
 static rm_status run(char *const *argv, bool heed, int *out_code)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    pid_t pid;
     int status = 0;
-    if (posix_spawn_file_actions_init(&actions) || posix_spawnattr_init(&attributes)) return rm_fail(RM_E_NOMEM, "cannot start %s: out of memory", argv[0]);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
-    posix_spawn_file_actions_adddup2(&actions, 2, 1);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    const int rc = posix_spawnp(&pid, argv[0], &actions, &attributes, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (rc) return rm_fail(RM_E_IO, "cannot start %s: %s", argv[0], strerror(rc));
+    const pid_t parent = getpid(), pid = fork();
+    if (pid < 0) return rm_fail_errno("cannot start %s", argv[0]);
+    if (pid == 0) become(argv, parent);
+    setpgid(pid, pid); /* both of us: whoever is first */
     while (waitpid(pid, &status, WNOHANG) == 0) {
         usleep(20000);
         if (heed && bench_signal()) break;
@@ -123,6 +127,16 @@ static void add_side(rm_strbuf *s, const char *name, const bisect *b, const char
     rm_str_free(&command);
 }
 
+/* Steps run elsewhere, and the store may be there only after the first of them. */
+static void add_store(rm_strbuf *s, const char *store)
+{
+    char here[4096], path[8192];
+    if (store[0] == '/') snprintf(path, sizeof path, "%s", store);
+    else if (getcwd(here, sizeof here)) snprintf(path, sizeof path, "%s/%s", here, store);
+    else s->failed = true;
+    if (!s->failed) add_option(s, "--store", path);
+}
+
 /* The comparison of what is checked out with the base, with the options that the user gave. */
 static void add_gate(rm_strbuf *s, const bisect *b)
 {
@@ -142,28 +156,27 @@ static void add_gate(rm_strbuf *s, const bisect *b)
     for (int32_t i = 0; i < o->metric.n; i++) add_option(s, "--metric", o->metric.item[i]);
     add_option(s, "--effect", o->effect);
     add_option(s, "--discard", o->discard);
-    add_option(s, "--tiers", o->b[0] ? "T2" : "T1,T2"); /* exact facts may change on the way without being what is looked for */
+    add_option(s, "--tiers", o->b[0] ? "T0,T1,T2" : "T1,T2"); /* a build's exact facts may change on the way without being what is looked for */
+    add_option(s, "--cmake", o->cmake_args);
     add_option(s, "--lock", o->lock);
     snprintf(number, sizeof number, "%.17g", o->calm_s), add_option(s, "--calm", number);
     if (o->expensive) rm_str_add(s, " --expensive");
     if (o->seed_given) snprintf(number, sizeof number, "%lld", (long long)o->seed), add_option(s, "--seed", number);
     if (o->budget_s > 0) snprintf(number, sizeof number, "%.17g", o->budget_s), add_option(s, "--budget", number);
     snprintf(number, sizeof number, "%.17g", o->run_timeout_s), add_option(s, "--run-timeout", number);
-    char *store = realpath(o->store, NULL);
-    add_option(s, "--store", store);
-    free(store);
+    add_store(s, o->store);
 }
 
-/* To git bisect: 0 good, 1 bad, 125 skip, 255 stop. */
+/* To git bisect: 0 good, 1 bad, 125 skip, 255 stop. The log has a line a step, the code of the gate or "build CODE" first; out has the last gate's lines. */
 static rm_status write_step(const bisect *b)
 {
     rm_strbuf s = { 0 };
     char path[160];
     rm_str_addf(&s, "cd '%s/tree' || exit 255\nhead=$(git rev-parse HEAD) || exit 255\n", b->place);
-    if (b->o->build[0]) rm_str_addf(&s, "( %s\n) >&2 || { echo \"build $head\" >>'%s/log'; exit 125; }\n", b->o->build, b->place);
+    if (b->o->build[0]) rm_str_addf(&s, "( %s\n) >&2 || { echo \"build $? $head\" >>'%s/log'; exit 125; }\n", b->o->build, b->place);
     add_gate(&s, b);
-    rm_str_addf(&s, " >&2\ncode=$?\necho \"$code $head\" >>'%s/log'\ncase $code in 0 | 1) exit $code ;; 2 | 3 | 4) exit 125 ;; *) exit 255 ;; esac\n",
-                b->place);
+    rm_str_addf(&s, " >'%s/out'\ncode=$?\ncat '%s/out' >&2\necho \"$code $head\" >>'%s/log'\n", b->place, b->place, b->place);
+    rm_str_add(&s, "case $code in 0 | 1) exit $code ;; 2 | 3 | 4) exit 125 ;; *) exit 255 ;; esac\n");
     snprintf(path, sizeof path, "%s/step.sh", b->place);
     FILE *f = s.failed ? NULL : fopen(path, "w");
     rm_status st = f ? RM_OK : s.failed ? rm_fail(RM_E_NOMEM, "out of memory for the step of a bisection") : rm_fail_errno("cannot write %s", path);
@@ -175,13 +188,23 @@ static rm_status write_step(const bisect *b)
 
 /* ---- set-up and end -------------------------------------------------------------------------------------------------------- */
 
+/* What can be known to be wrong before anything is checked out. */
+static rm_status check_metrics(const bench_options *o)
+{
+    bench_metric m;
+    double effect;
+    RM_TRY(bench_share_parse(o->effect, "--effect", &effect));
+    for (int32_t i = 0; i < o->metric.n; i++) RM_TRY(bench_metric_parse(o->metric.item[i], effect, &m));
+    return RM_OK;
+}
+
 static rm_status check_options(const bench_options *o)
 {
     if (!o->base[0] || !o->head[0]) return rm_fail(RM_E_ARG, "bench gate bisect wants --base REV, which is fast, and --head REV, which is slow");
     if (o->b[0] ? !o->metric.n : !o->gate_bench[0])
         return rm_fail(RM_E_ARG, "bench gate bisect wants --bench ARGS for this program, or --b CMD and --metric PATH (and perhaps --build CMD) for any other");
     if (o->b[0] && o->gate_bench[0]) return rm_fail(RM_E_ARG, "--bench and --b exclude each other");
-    return RM_OK;
+    return check_metrics(o);
 }
 
 static rm_status resolve(const char *revision, const char *option, char out[LONGEST])
@@ -254,6 +277,35 @@ static void read_log(bisect *b)
     if (f) fclose(f);
 }
 
+/* The last line of the log and the first of the last gate's lines, each "" where there is none. */
+static void last_step(const bisect *b, char log[128], char gate[512])
+{
+    char path[160], line[128];
+    log[0] = gate[0] = '\0';
+    snprintf(path, sizeof path, "%s/log", b->place);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) memcpy(log, line, sizeof line);
+    if (f) fclose(f);
+    snprintf(path, sizeof path, "%s/out", b->place);
+    f = fopen(path, "r");
+    if (f && fgets(gate, 512, f)) gate[strcspn(gate, "\n")] = '\0';
+    if (f) fclose(f);
+}
+
+/* Why the ends gave no verdict. What cannot be built or measured at an end is trouble; noise is not. */
+static rm_status no_verdict(const bisect *b)
+{
+    char log[128], gate[512];
+    last_step(b, log, gate);
+    const bool build = strncmp(log, "build ", 6) == 0;
+    const long code = strtol(log + (build ? 6 : 0), NULL, 10);
+    if (build) return rm_fail(RM_E_ARG, "--build ended with exit code %ld on --head %s", code, b->o->head);
+    const char *why = gate[0] ? gate : "the lines above say why";
+    if (code == 3 || code == 4)
+        return rm_fail(RM_E_INCONCLUSIVE, "--head %s against --base %s gives no verdict, so there is nothing to look for: %s", b->o->head, b->o->base, why);
+    return rm_fail(RM_E_ARG, "--head %s cannot be compared with --base %s: %s", b->o->head, b->o->base, why);
+}
+
 /* Before the search: the two ends must differ. */
 static rm_status compare_ends(const bisect *b)
 {
@@ -264,8 +316,7 @@ static rm_status compare_ends(const bisect *b)
     RM_TRY(run((char *const[]) { "sh", step, NULL }, true, &code));
     if (code == 1) return RM_OK;
     if (code == 0) return rm_fail(RM_E_ARG, "--head %s is not slower than --base %s: there is nothing to look for", b->o->head, b->o->base);
-    return rm_fail(RM_E_INCONCLUSIVE, "--head %s against --base %s gives no verdict, so there is nothing to look for; the lines above say why", b->o->head,
-                   b->o->base);
+    return no_verdict(b);
 }
 
 static rm_status search(const bisect *b)

@@ -147,7 +147,17 @@ expect 0 'first slower commit: [0-9a-f]{40} Change number 13' "$bench" gate bise
 expect 2 'not slower' "$bench" gate bisect --base quick --head quick~0 --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none --calm 0
 expect 2 'no such commit' "$bench" gate bisect --base nowhere --head HEAD --b 'sh run.sh' --metric '$.s'
 expect 2 'wants --bench' "$bench" gate bisect --base quick --head HEAD
-expect 2 '[-]-build ended' "$bench" gate bisect --base quick --head HEAD --build false --b 'sh run.sh' --metric '$.s' --lock none --calm 0
+expect 2 '[-]-build ended with exit code 1 on --base quick' "$bench" gate bisect --base quick --head HEAD --build false --b 'sh run.sh' --metric '$.s' --lock none --calm 0
+ends() { "$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'sh run.sh' --metric '$.s' --lock none --calm 0 "$@"; } # a later option wins
+expect 2 'the path \$\.s\[ is wrong' ends --metric '$.s['
+expect 2 '[-]-effect 200%' ends --effect 200%
+expect 2 'cannot be compared .*\$\.nowhere leads nowhere' "$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'sh run.sh' --metric '$.nowhere' --lock none --calm 0
+expect 2 'cannot be compared .*side B ended with exit code 7: no head' ends --b 'if grep -q 14 file; then echo no head >&2; exit 7; fi; sh run.sh'
+expect 2 '[-]-build ended with exit code 6 on --head HEAD' ends --build 'if grep -q 14 file; then exit 6; fi; touch built'
+expect 2 'cannot be compared' ends --discard nonsense
+# An exact metric, and a store that is not there yet: it is made here, not in the temporary tree.
+expect 0 'first slower commit: [0-9a-f]{40} Change number 13' ends --b 'echo "{\"s\": 1, \"n\": $(cat speed | sed s/^0*//)0}"' --metric 'n=$.n:exact' --store fresh.db
+[[ $(ls fresh.db) == fresh.db ]] && rm -f fresh.db* || fail "no store here"
 # Ctrl-C in the middle of a run: nothing is left, nothing has changed
 "$bench" gate bisect --base quick --head HEAD --build 'touch built' --b 'touch ../../running; sleep 60' --metric '$.s' --lock none --calm 0 >/dev/null 2>../interrupted.err &
 pid=$!
