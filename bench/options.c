@@ -427,6 +427,25 @@ void bench_put_word(rm_strbuf *s, const char *word)
     rm_str_add(s, "'");
 }
 
+/* For a line that people copy: a word with line ends in it must not make two lines of one. bash, ksh and zsh read it, and POSIX does since 2024. */
+static void put_line_word(rm_strbuf *s, const char *word)
+{
+    const char *p = word;
+    while (*p && (unsigned char)*p >= ' ' && *p != 127) p++;
+    if (!*p) {
+        bench_put_word(s, word);
+        return;
+    }
+    rm_str_add(s, "$'");
+    for (p = word; *p; p++) {
+        if (*p == '\n') rm_str_add(s, "\\n");
+        else if (*p == '\'' || *p == '\\') rm_str_addf(s, "\\%c", *p);
+        else if ((unsigned char)*p < ' ' || *p == 127) rm_str_addf(s, "\\%03o", (unsigned char)*p);
+        else rm_str_add_n(s, p, 1);
+    }
+    rm_str_add(s, "'");
+}
+
 /* The shortest text that reads back as the same number. */
 static void print_double(char *text, size_t size, double v)
 {
@@ -451,12 +470,12 @@ static void put_value(rm_strbuf *s, const bench_option *row, const bench_options
     case BENCH_CHOICE:
     case BENCH_OPTIONAL_FILE:
         rm_str_add(s, " ");
-        bench_put_word(s, *(const char *const *)at);
+        put_line_word(s, *(const char *const *)at);
         return;
     case BENCH_LIST: /* the name stands before the first already */
         for (int32_t i = 0; i < list->n; i++) {
             rm_str_addf(s, i ? " --%s " : " ", row->name);
-            bench_put_word(s, list->item[i]);
+            put_line_word(s, list->item[i]);
         }
         return;
     }
@@ -470,7 +489,7 @@ json_t *bench_reproduce(const bench_command *command, const bench_options *o)
     rm_str_addf(&s, "bench %s", command->name);
     for (int32_t i = 0; i < o->n_arg; i++) {
         rm_str_add(&s, " ");
-        bench_put_word(&s, o->arg[i]);
+        put_line_word(&s, o->arg[i]);
     }
     for (size_t i = 0; i < bench_option_count; i++) {
         const bench_option *row = &bench_option_rows[i];

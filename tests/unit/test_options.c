@@ -197,6 +197,10 @@ static void echo_and_reproduce(void **state)
     again = bench_reproduce(&c, &l.o);
     assert_non_null(strstr(json_string_value(again), "xx --epochs 0.25 --no-fuse")); /* whole, however long */
     json_decref(again);
+    l.o.recipe = "a'b\\\n\tc"; /* one line, also of a command that has several */
+    again = bench_reproduce(&c, &l.o);
+    assert_non_null(strstr(json_string_value(again), " --recipe $'a\\'b\\\\\\n\\011c' --epochs"));
+    json_decref(again);
     l.o.recipe = "\xff";
     again = bench_reproduce(&c, &l.o);
     assert_string_equal(json_string_value(again), "(not UTF-8)");
