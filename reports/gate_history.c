@@ -160,8 +160,20 @@ static bool is_renewed(const rp_data *d, size_t i, const char *name)
     return false;
 }
 
+/* n: sessions of the pinned revision, whose median is the less sure the fewer they are. */
+static json_t *pin_json(const series *s, const rp_screened *v, const json_t *pin, const double *y, size_t n)
+{
+    const json_t *own = json_object_get(pin, "effect");
+    const double effect = json_is_number(own) ? json_number_value(own) : s->metric->effect, level = rm_median(y, n), delta = s->y[s->sessions - 1] - level;
+    const double threshold = fmax(log1p(effect), v->noise * sqrt(1 + 1 / (double)n));
+    const bool judged = v->verdict != RP_NO_BASELINE; /* else nothing is known of the noise */
+    return json_pack("{s:O, s:O, s:f, s:f, s:f, s:o, s:b}", "name", json_object_get(pin, "name"), "revision", json_object_get(pin, "revision"), "value",
+                     back(s, level), "delta", delta, "effect", effect, "threshold", judged ? json_real(threshold) : json_null(), "suspect",
+                     judged && delta >= threshold);
+}
+
 /* The newest session against the pinned revisions that have sessions in this series. */
-static json_t *pinned_json(const rp_data *d, const series *s)
+static json_t *pinned_json(const rp_data *d, const series *s, const rp_screened *v)
 {
     json_t *all = json_array();
     for (size_t i = 0; i < d->n_results; i++) {
@@ -172,11 +184,26 @@ static json_t *pinned_json(const rp_data *d, const series *s)
         if (!kind || strcmp(kind, "pin") != 0 || !name || !revision || !*revision || is_renewed(d, i, name)) continue;
         for (int k = 0; k < s->sessions && n < MOST_RUNS; k++)
             if (same_revision(s->session[k].revision, revision)) y[n++] = s->y[k];
-        if (n)
-            json_array_append_new(all, json_pack("{s:s, s:s, s:f, s:f}", "name", name, "revision", revision, "value", back(s, rm_median(y, n)), "delta",
-                                                 s->y[s->sessions - 1] - rm_median(y, n)));
+        if (n) json_array_append_new(all, pin_json(s, v, row, y, n));
     }
     return all;
+}
+
+/* Slow creep never stands out from the level before it, but does from what was pinned. */
+static void suspect_by_pins(json_t *row)
+{
+    char reason[300];
+    size_t i;
+    const json_t *pin;
+    json_array_foreach(json_object_get(row, "pinned"), i, pin)
+    {
+        if (!json_is_true(json_object_get(pin, "suspect"))) continue;
+        snprintf(reason, sizeof reason, "%+.2f %% against the pinned %.100s (%.40s), suspect from %+.2f %%", 100 * expm1(rp_real(pin, "delta")),
+                 rp_string(pin, "name"), rp_string(pin, "revision"), 100 * expm1(rp_real(pin, "threshold")));
+        json_object_set_new(row, "verdict", json_string(rp_verdict_key(RP_SUSPECT)));
+        json_object_set_new(row, "reason", json_string(reason));
+        return;
+    }
 }
 
 static json_t *row_of(const rp_data *d, const series *s, const rp_screened *v, json_t *changes)
@@ -195,7 +222,7 @@ static json_t *row_of(const rp_data *d, const series *s, const rp_screened *v, j
                      s->metric->effect, "command_line", s->newest->run->command_line, "origin", s->newest->origin, "sessions", sessions_json(s),
                      "short_sessions", s->too_short, "newest_runs", s->newest_runs ? json_integer(s->newest_runs) : json_null(), "changes", changes, "verdict",
                      rp_verdict_key(v->verdict), "delta", number(v->delta), "threshold", number(v->threshold), "baseline", baseline, "best", best, "pinned",
-                     pinned_json(d, s));
+                     pinned_json(d, s, v));
 }
 
 static rm_status add_row(const rp_data *d, const series *s, json_t *rows)
@@ -205,6 +232,7 @@ static rm_status add_row(const rp_data *d, const series *s, json_t *rows)
     RM_TRY(rp_screen(s->y, s->sessions, s->metric->effect, &v));
     RM_TRY(changes_json(s, &changes));
     json_t *row = row_of(d, s, &v, changes);
+    suspect_by_pins(row);
     return row && !json_array_append_new(rows, row) ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the history");
 }
 
@@ -227,18 +255,30 @@ static rm_status add_series(const rp_data *d, const rp_history_config *c, const 
     return st;
 }
 
+/* Which metric of the row a series takes: from `from` on, the first that it has a value of; c->n_metric for none. */
+static size_t metric_from(const rp_history_config *c, const rp_result *r, size_t from)
+{
+    while (from < c->n_metric && isnan(value_of(r, &c->metric[from]))) from++;
+    return from;
+}
+
+/* Does a newer result of the series have a value, so that its row is there? One without a value, as after a failure, does not hide those with one. */
+static bool is_told(const rp_data *d, const rp_history_config *c, const rp_result *r, size_t metric)
+{
+    for (const rp_result *p = d->result; p < r; p++) {
+        if (!wanted(c, p) || !alike(p, r)) continue;
+        if (c->all ? !isnan(value_of(p, &c->metric[metric])) : metric_from(c, p, 0) < c->n_metric) return true;
+    }
+    return false;
+}
+
 rm_status rp_history_rows(const rp_data *d, const rp_history_config *c, json_t *rows)
 {
     for (size_t i = 0; i < d->n_results; i++) {
         const rp_result *r = &d->result[i];
-        bool seen = false;
         if (!wanted(c, r)) continue;
-        for (const rp_result *p = d->result; p < r && !seen; p++) seen = wanted(c, p) && alike(p, r);
-        for (size_t m = 0; m < c->n_metric && !seen; m++) {
-            if (isnan(value_of(r, &c->metric[m]))) continue;
-            RM_TRY(add_series(d, c, r, &c->metric[m], rows));
-            seen = !c->all;
-        }
+        for (size_t m = metric_from(c, r, 0); m < c->n_metric; m = c->all ? metric_from(c, r, m + 1) : c->n_metric)
+            if (!is_told(d, c, r, m)) RM_TRY(add_series(d, c, r, &c->metric[m], rows));
     }
     return RM_OK;
 }

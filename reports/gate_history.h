@@ -28,6 +28,7 @@ typedef struct rp_history_config {
  *  "sessions": [{"begun", "revision", "runs", "value"}], "short_sessions", "newest_runs": of a session that is not yet whole, else null,
  *  "changes": [{"session", "delta", "from", "to"}]: where the level changed, from revision to revision,
  *  "verdict", "delta", "threshold", "baseline": {"value", "session", "sessions", "revision"}, "best": {"value", "delta", "revision", "session"},
- *  "pinned": [{"name", "revision", "value", "delta"}]}. Deltas are ln(new / old), above 0 slower. */
+ *  "pinned": [{"name", "revision", "value", "delta", "effect": the pin's own, "threshold": what delta had to reach, null without a verdict, "suspect"}],
+ *  "reason": which pin makes it suspect; else missing}. Deltas are ln(new / old), above 0 slower. */
 rm_status rp_history_rows(const rp_data *d, const rp_history_config *c, json_t *rows) RM_CHECKED;
 #endif

@@ -68,7 +68,7 @@ static void take_best(const double *y, int n, const int *begin, int pieces, rp_s
 rm_status rp_screen(const double *y, int n, double effect, rp_screened *out)
 {
     const int past = n - 1;
-    rp_screened s = { .verdict = RP_NO_BASELINE, .baseline = NAN, .delta = NAN, .threshold = NAN, .best = NAN, .best_delta = NAN };
+    rp_screened s = { .verdict = RP_NO_BASELINE, .baseline = NAN, .delta = NAN, .threshold = NAN, .noise = NAN, .best = NAN, .best_delta = NAN };
     if (past < 2 * RP_LEAST_PIECE) {
         *out = s;
         return RM_OK;
@@ -84,7 +84,8 @@ rm_status rp_screen(const double *y, int n, double effect, rp_screened *out)
         s.delta = y[past] - s.baseline;
         const spread seen = spread_of(y, past, begin, pieces, room);
         const double sigma = fmax(seen.sigma, noise_of(y, past, room));
-        s.threshold = fmax(log1p(effect), fmax(suspect_sigmas * sigma, seen.worst + worse_sigmas * sigma));
+        s.noise = fmax(suspect_sigmas * sigma, seen.worst + worse_sigmas * sigma);
+        s.threshold = fmax(log1p(effect), s.noise);
         take_best(y, past, begin, pieces, &s);
         s.best_delta = y[past] - s.best;
         s.verdict = s.delta >= s.threshold ? RP_SUSPECT : RP_PASS;

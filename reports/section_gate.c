@@ -289,8 +289,9 @@ static void say_screen(rp_doc *d, const rp_result *r)
             "%s: the newest session is %+.2f %% against the level before it (suspect from %+.2f %%), and %+.2f %% against the best level ever (%s). Above 0 is worse.",
             text_of(r, "verdict", "?"), delta, threshold, best, text_of(r, "best.revision", "?"));
     json_array_foreach(rp_at(r->row, "pinned"), i, p)
-        rp_text(d, "Against the pinned baseline %s (%s): %s %%.", rp_string(p, "name") ? rp_string(p, "name") : "?",
-                rp_string(p, "revision") ? rp_string(p, "revision") : "?", percent_of(expm1(rp_real(p, "delta")), true).text);
+        rp_text(d, "Against the pinned baseline %s (%s): %s %%%s.", rp_string(p, "name") ? rp_string(p, "name") : "?",
+                rp_string(p, "revision") ? rp_string(p, "revision") : "?", percent_of(expm1(rp_real(p, "delta")), true).text,
+                json_is_true(json_object_get(p, "suspect")) ? ", which makes it suspect" : "");
     if (decided) rp_text(d, "The pairs decided: %s.", decided);
     else if (decide) rp_note(d, "Suspect is no verdict. A paired comparison decides: %s", decide);
 }

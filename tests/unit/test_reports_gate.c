@@ -202,17 +202,43 @@ static void a_pinned_revision_has_its_own_delta(void **state)
 {
     char path[512];
     rm_store *s = create("pinned.db", path);
-    add_sessions(s, 0.0955);
+    add_sessions(s, 0.0955); /* as the level before it, and 6 % above what was pinned */
     for (int i = 0; i < 2; i++) /* what the name stood for first, and what it stands for */
         put(s, begin(s, "gate", "bench gate ab --pin v1", "{}", "Fixture CPU"), "pin v1", "measured", true,
-            json_pack("{s:s, s:s, s:s}", "kind", "pin", "name", "v1", "revision", i ? "10000004abcdef0123" : "10000000abcdef0123"), 0, 0);
-    rm_store_close(s);
+            json_pack("{s:s, s:s, s:s, s:f}", "kind", "pin", "name", "v1", "revision", i ? "10000004abcdef0123" : "10000000abcdef0123", "effect", i ? 0.07 : 0.01),
+            0, 0);
     json_t *rows = histories_of(path, false), *row = json_array_get(rows, 0), *pinned = json_array_get(json_object_get(row, "pinned"), 0);
     assert_string_equal(rp_string(row, "verdict"), "PASS");
+    assert_true(rp_real(pinned, "effect") == 0.07 && json_is_false(json_object_get(pinned, "suspect")));
     assert_int_equal(json_array_size(json_object_get(row, "pinned")), 1);
     assert_string_equal(rp_string(pinned, "name"), "v1");
     assert_true(fabs(rp_real(pinned, "value") - 0.09) < 1e-9 && fabs(rp_real(pinned, "delta") - log(0.0955 / 0.09)) < 1e-9);
     json_decref(rows);
+    put(s, begin(s, "gate", "bench gate ab --pin v1", "{}", "Fixture CPU"), "pin v1", "measured", true,
+        json("{\"kind\": \"pin\", \"name\": \"v1\", \"revision\": \"10000004abcdef0123\", \"effect\": 0.02}"), 0, 0);
+    rm_store_close(s);
+    rows = histories_of(path, false);
+    row = json_array_get(rows, 0);
+    assert_string_equal(rp_string(row, "verdict"), "SUSPECT");
+    assert_non_null(strstr(rp_string(row, "reason"), "+6.11 % against the pinned v1 (10000004abcdef0123)"));
+    json_decref(rows);
+}
+
+/* The newest run has no value: the series is still there. */
+static void a_run_without_a_value_hides_nothing(void **state)
+{
+    char path[512];
+    rm_store *s = create("hides.db", path);
+    add_sessions(s, 0.0955);
+    put(s, begin_at(s, "layers", "bench layers --px 64 --batch 8", "{\"px\": 64}", "1000000fab"), "layers", "measured", true,
+        json("{\"step_s\": {\"median\": null}, \"images_per_s\": 0}"), 0, 0);
+    rm_store_close(s);
+    for (int all = 0; all < 2; all++) {
+        json_t *rows = histories_of(path, all);
+        assert_int_equal(json_array_size(rows), 1 + all);
+        assert_int_equal(json_array_size(json_object_get(json_array_get(rows, 0), "sessions")), LEVELS);
+        json_decref(rows);
+    }
 }
 
 static void other_configurations_are_other_series(void **state)
@@ -351,6 +377,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         clean_test(sessions_and_changes),
         clean_test(a_pinned_revision_has_its_own_delta),
+        clean_test(a_run_without_a_value_hides_nothing),
         clean_test(other_configurations_are_other_series),
         clean_test(the_page_says_it_all),
         clean_test(the_figures_show_it),
