@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/strbuf.h"
+#include "bench/gate_executable.h"
 #include "bench/gate_lock.h"
 #include "bench/options.h"
 #include "profiler/runinfo.h"
@@ -25,22 +26,6 @@ typedef struct place {
 
 /* ---- files */
 
-static rm_status digest_of(const char *path, char hex[65])
-{
-    char part[65536];
-    size_t n;
-    rm_sha256 s;
-    FILE *f = fopen(path, "rb");
-    if (!f) return rm_fail_errno("cannot read the program %s", path);
-    rm_sha256_begin(&s);
-    while ((n = fread(part, 1, sizeof part, f)) > 0) rm_sha256_add(&s, part, n);
-    const bool bad = ferror(f) != 0;
-    fclose(f);
-    if (bad) return rm_fail_errno("cannot read the program %s", path);
-    rm_sha256_end(&s, hex);
-    return RM_OK;
-}
-
 static bool is_kind(const char *path, mode_t kind)
 {
     struct stat s;
@@ -54,7 +39,7 @@ static rm_status take_program(const char *path, const char *label, bench_gate_si
     side->program = realpath(path, NULL);
     if (!side->program) return rm_fail_errno("cannot find the program %s", path);
     snprintf(side->label, sizeof side->label, "%.*s", (int)sizeof side->label - 1, label);
-    return digest_of(side->program, side->digest);
+    return bench_file_digest(side->program, side->digest);
 }
 
 /* ---- commands: in `form`, %s is a word and %r is text as it is */
@@ -232,6 +217,7 @@ rm_status bench_gate_program(const char *what, const char *cmake_args, bench_gat
     RM_TRY(place_of(folder ? what : ".", cmake_args, &w));
     RM_TRY(folder ? tree_of_folder(what, side->scratch, tree) : tree_of_revision(what, &w, tree, commit));
     snprintf(side->revision, sizeof side->revision, "%s", commit[0] ? commit : tree);
+    snprintf(side->commit, sizeof side->commit, "%s", commit);
     return build_tree(&w, tree, what, side);
 }
 

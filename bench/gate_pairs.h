@@ -12,11 +12,11 @@
 struct bench_gate_side;
 typedef rm_status bench_document_fn(const struct bench_gate_side *side, const bench_process *run, json_t **out);
 
-/* command: for the shell. label, revision: for people. program: whose bytes are judged, "" where that is not known; digest: of its bytes. before:
- * called before each run, NULL for nothing. */
+/* command: for the shell. label, revision: for people; commit: what was built, "" where it was no revision. program: whose bytes are judged, "" for a command;
+ * digest: of its bytes, of a command those of bench_executable_digest(). before: called before each run, NULL for nothing. */
 typedef struct bench_gate_side {
     char *command, *program;
-    char label[128], revision[64], digest[65];
+    char label[128], revision[64], commit[64], digest[65];
     bench_document_fn *document;
     void (*before)(const struct bench_gate_side *side);
     const char *scratch;

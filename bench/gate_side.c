@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "base/utf8.h"
 #include "bench/gate_build.h"
+#include "bench/gate_executable.h"
 #include "bench/options.h"
 #include "bench/rows.h"
 #include <ftw.h>
@@ -104,6 +105,7 @@ static rm_status of_commands(const bench_options *o, bench_sides *s)
         if (!side->command || !side->program) return rm_fail(RM_E_NOMEM, "out of memory for the commands");
         snprintf(side->label, sizeof side->label, "%.*s", (int)sizeof side->label - 1, command[i]);
         rm_utf8_clean(side->label);
+        bench_executable_digest(command[i], side->digest);
         side->document = plain_document;
     }
     return RM_OK;

@@ -1,4 +1,5 @@
 /* What a gate is made of: metrics, masks, the lock, one run of a command, pairs that are stored and taken up again, layers, verdicts. */
+#include "bench/gate_executable.h"
 #include "bench/gate_facts.h"
 #include "bench/gate_layers.h"
 #include "bench/gate_lock.h"
@@ -265,6 +266,39 @@ static void masks_read_what_the_system_counts(void **state)
     bench_masks_read(&m, &r);
     assert_true(r.throttles == 7 && r.memory_errors == 1);
     bench_masks_close(&m);
+}
+
+/* ---- which program a command runs */
+
+static void the_program_of_a_command_is_found(void **state)
+{
+    static const struct {
+        const char *command;
+        bool found;
+    } row[] = {
+        { "prog 1 2", true },         { "  A=1 B='x y' C=$D prog", true }, { "exec prog", true }, { "env A=1 prog;next", true }, { "\"pr\"og>file", true },
+        { "A=$(prog 1) prog", false }, { "$X prog", false },                { "nothing", false },  { "'prog", false },            { "env -i prog", false },
+        { "", false },                { "A=1", false },                    { "pr*", false },      { "folder", false },           { "data", false },
+    };
+    char path[300], command[200], old[4096], first[65], second[65];
+    snprintf(old, sizeof old, "%s", getenv("PATH"));
+    put("prog", "one");
+    put("data", "one");
+    assert_int_equal(chmod(in_folder("prog"), 0755), 0);
+    assert_int_equal(mkdir(in_folder("folder"), 0755), 0);
+    setenv("PATH", folder, 1);
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        const bool found = bench_executable_of(row[i].command, path, sizeof path);
+        if (found != row[i].found || (found && strcmp(path, in_folder("prog")) != 0)) fail_msg("%s: %s", row[i].command, found ? path : "not found");
+    }
+    setenv("PATH", old, 1);
+    snprintf(command, sizeof command, "A=1 '%s' 5", in_folder("prog"));
+    bench_executable_digest(command, first);
+    put("prog", "two");
+    bench_executable_digest(command, second);
+    assert_true(strlen(first) == 64 && strlen(second) == 64 && strcmp(first, second) != 0);
+    bench_executable_digest("nothing-of-that-name", first);
+    assert_string_equal(first, "");
 }
 
 /* ---- pairs */
@@ -565,6 +599,7 @@ int main(void)
         cmocka_unit_test(masks_look_at_both_sides_alike),
         cmocka_unit_test(failures_without_a_mask_are_trouble),
         cmocka_unit_test_setup_teardown(masks_read_what_the_system_counts, enter, leave),
+        cmocka_unit_test_setup_teardown(the_program_of_a_command_is_found, enter, leave),
         cmocka_unit_test_setup_teardown(pairs_are_stored_and_taken_up_again, enter, leave),
         cmocka_unit_test(the_coin_is_fair_and_seeded),
         cmocka_unit_test(the_first_look_that_decides_stands),
