@@ -233,10 +233,24 @@ static void remove_place(const real *r)
     rmdir(r->dir);
 }
 
+/* Options that change how often a verdict is wrong, or what it takes; each after a comma. */
+static void name_options(rm_strbuf *s, const bench_options *o)
+{
+    json_t *given = bench_options_echo(&bench_cmd_gate, o); /* what is not as by default */
+    if (json_object_get(given, "calm")) rm_str_addf(s, ", --calm %g", o->calm_s);
+    if (o->expensive) rm_str_add(s, ", --expensive");
+    json_decref(given);
+}
+
 /* Our own replicate as it comes has no name. */
 static void name_own(rm_strbuf *s, const bench_options *o)
 {
-    if (o->steps || o->metric.n) rm_str_add(s, "bench gate selftest --replicate");
+    rm_strbuf options = { 0 };
+    name_options(&options, o);
+    const bool as_it_comes = !o->steps && !o->metric.n && !options.n;
+    s->failed |= options.failed;
+    rm_str_free(&options);
+    if (!as_it_comes) rm_str_add(s, "bench gate selftest --replicate");
     if (o->steps) rm_str_addf(s, " --steps %d", o->steps);
     for (int32_t i = 0; i < o->metric.n; i++) rm_str_addf(s, ", %s", o->metric.item[i]);
 }
@@ -251,6 +265,7 @@ static rm_status name_replicate(real *r)
     if (o->a[0] && o->metric.n != 1) return rm_fail(RM_E_ARG, "--metric is missing, or there are several: which number of %s is compared?", o->a);
     if (!o->a[0]) name_own(&s, o);
     else rm_str_addf(&s, "%s%s%s, %s", o->a, r->slow > 0 ? " | " : "", r->slow > 0 ? o->b : "", o->metric.item[0]);
+    name_options(&s, o);
     r->replicate = rm_str_take(&s);
     if (r->replicate) rm_utf8_clean(r->replicate);
     return r->replicate ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command");
