@@ -102,6 +102,7 @@ typedef struct bench_options {
     bool    then_ab; int32_t session_runs; /* history */
     const char *build;               /* bisect: command for the shell */
     const char *junit, *markdown; bool github;
+    bool    aside;                   /* no option: a gate within a verb whose own JSON has stdout */
     /* hidden: a rank process started by the launcher */
     const char *rank_result;
     /* positional words after the command (and its verb) */

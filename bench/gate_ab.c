@@ -25,14 +25,14 @@ typedef struct gate {
     json_t *pin;
     bench_metric metric[BENCH_METRICS_MOST];
     int metrics, timed; /* timed: those that pairs decide */
-    bool t0;
+    bool t0, resumed;
     rp_gate_rule rule;
     bench_sides sides;
     bench_pairs pairs;
     json_t *config, *environment, *rows;
     rm_store *store;
     char *reproduce;
-    uint64_t begin_ns;
+    uint64_t begin_ns, open_ns; /* open_ns: both sides are there, and the lock is ours */
     int lock;
 } gate;
 
@@ -140,6 +140,8 @@ static rm_status set_reproduce(gate *g)
 {
     bench_options o = *g->o;
     o.seed = (int64_t)g->pairs.seed;
+    if (o.base[0] && g->sides.at[0].commit[0]) o.base = g->sides.at[0].commit; /* what was built: HEAD will be another one */
+    if (o.head[0] && g->sides.at[1].commit[0]) o.head = g->sides.at[1].commit;
     json_t *line = bench_reproduce(&bench_cmd_gate, &o);
     rm_strbuf s = { 0 };
     rm_str_add(&s, line ? json_string_value(line) : "");
@@ -149,20 +151,29 @@ static rm_status set_reproduce(gate *g)
     return g->reproduce && line ? RM_OK : rm_fail(RM_E_NOMEM, "out of memory for the command line");
 }
 
-static rm_status begin_run(gate *g)
+/* Takes up an interrupted run of the same sides, where `resume` and there is one; else begins one. */
+static rm_status open_run(gate *g, bool resume)
 {
-    bench_pairs *p = &g->pairs;
+    int64_t *run = &g->pairs.run;
     g->config = bench_options_echo(&bench_cmd_gate, g->o);
     g->environment = rm_runinfo_json(NULL, 0);
     if (!g->config || !g->environment) return rm_fail(RM_E_NOMEM, "out of memory for the run");
     json_object_set_new(g->config, "sides", bench_sides_json(&g->sides));
-    if (!g->o->fresh) RM_TRY(rm_store_run_resume(g->store, "gate", g->config, g->environment, &p->run));
-    const bool resumed = p->run != 0;
+    if (resume) RM_TRY(rm_store_run_resume(g->store, "gate", g->config, g->environment, run));
+    if (*run) {
+        g->resumed = true;
+        return RM_OK;
+    }
     json_t *line = bench_reproduce(&bench_cmd_gate, g->o);
-    rm_status st = RM_OK;
-    if (!resumed) st = rm_store_run_begin(g->store, "gate", json_string_value(line), g->config, g->environment, &p->run);
+    const rm_status st = rm_store_run_begin(g->store, "gate", json_string_value(line), g->config, g->environment, run);
     json_decref(line);
-    RM_TRY(st);
+    return st;
+}
+
+static rm_status begin_run(gate *g)
+{
+    bench_pairs *p = &g->pairs;
+    RM_TRY(open_run(g, !g->o->fresh));
     p->store = g->store;
     p->side = g->sides.at;
     p->metric = g->metric;
@@ -170,15 +181,17 @@ static rm_status begin_run(gate *g)
     p->timeout_s = g->o->run_timeout_s;
     p->calm_s = p->callgrind ? 0 : g->o->calm_s;
     p->want_layers = strncmp(g->o->gate_bench, "layers", 6) == 0;
-    RM_TRY(settle_seed(g, resumed));
+    RM_TRY(settle_seed(g, g->resumed));
     RM_TRY(bench_pairs_load(p));
-    if (resumed) rm_info("resuming interrupted run %lld with %d pairs; --fresh starts anew", (long long)p->run, p->kept + p->discarded);
+    if (g->resumed) rm_info("resuming interrupted run %lld with %d pairs; --fresh starts anew", (long long)p->run, p->kept + p->discarded);
     return set_reproduce(g);
 }
 
 /* ---- pairs */
 
 static double elapsed_s(const gate *g) { return rm_s(rm_now_ns() - g->begin_ns); }
+/* Of the budget, which is for runs: waiting for the lock and building take what they take. */
+static double used_s(const gate *g) { return rm_s(rm_now_ns() - g->open_ns); }
 
 static bool decided(const gate *g, rm_status *st)
 {
@@ -216,7 +229,7 @@ static bool spent(const gate *g)
 {
     const bench_pairs *p = &g->pairs;
     if (g->o->budget_s <= 0) return false;
-    return elapsed_s(g) + (p->own ? p->seconds / p->own : 0) > g->o->budget_s;
+    return used_s(g) + (p->own ? p->seconds / p->own : 0) > g->o->budget_s;
 }
 
 static rm_status too_many_discarded(const gate *g)
@@ -354,9 +367,37 @@ static void label(bench_gate_side *side, const char *a, const char *b)
     if (!side->label[0]) snprintf(side->label, sizeof side->label, "%.100s", a[0] ? a : b);
 }
 
-/* There is nothing to run: no baseline, or a build that failed. Who reads the outputs is to know. */
+static rm_status pin(const gate *g)
+{
+    double effect;
+    if (!g->o->pin[0]) return RM_OK;
+    RM_TRY(bench_share_parse(g->o->effect, "--effect", &effect));
+    if (rp_verdict_status(rp_verdict_of_all(g->rows)) == RM_OK) return bench_pins_keep(g->store, g->pairs.run, g->o->pin, effect, &g->sides.at[1]);
+    rm_warn("--pin %s: the verdict is worse than PASS, and the baseline stays as it was", g->o->pin);
+    return RM_OK;
+}
+
+static rm_status keep(gate *g)
+{
+    if (!g->pairs.run) RM_TRY(open_run(g, false));
+    RM_TRY(store_rows(g));
+    RM_TRY(pin(g));
+    return rm_store_run_end(g->store, g->pairs.run, rm_exit_code(rp_verdict_status(rp_verdict_of_all(g->rows)), 0));
+}
+
+/* Says it, then stores it: a full disk must not take a verdict of hours with it. `f` has what failed before. */
+static rm_status finish(gate *g, bench_failure *f)
+{
+    bench_failure_note(f, bench_gate_print(g->o, g->environment, g->rows));
+    bench_failure_note(f, keep(g));
+    RM_TRY(bench_failure_status(f));
+    return bench_gate_status(g->rows);
+}
+
+/* There is nothing to run: no baseline, or a build that failed. Who reads the outputs, or the store, is to know. */
 static rm_status unopened(gate *g, rp_verdict v)
 {
+    bench_failure f = { .status = RM_OK };
     char why[1024];
     snprintf(why, sizeof why, "%s", rm_last_error());
     label(&g->sides.at[0], g->o->against[0] ? g->o->against : g->o->a, g->o->base);
@@ -364,33 +405,30 @@ static rm_status unopened(gate *g, rp_verdict v)
     g->pairs.seed = g->o->seed_given ? (uint64_t)g->o->seed : drawn_seed();
     RM_TRY(set_reproduce(g));
     RM_TRY(same_row_for_all(g, v, why));
-    RM_TRY(bench_gate_print(g->o, NULL, g->rows));
-    return bench_gate_status(g->rows);
+    return finish(g, &f);
 }
 
-static rm_status settle(gate *g)
+/* Regressions that are accepted, now or before. */
+static rm_status accept(gate *g)
 {
-    if (g->o->accept[0]) RM_TRY(bench_accepted_keep(g->o, g->store, g->pairs.run, g->rows));
-    RM_TRY(bench_accepted_apply(g->o, g->store, NULL, g->rows));
-    RM_TRY(store_rows(g));
-    if (!g->o->pin[0]) return RM_OK;
-    if (rp_verdict_status(rp_verdict_of_all(g->rows)) == RM_OK) return bench_pins_keep(g->store, g->pairs.run, g->o->pin, &g->sides.at[1]);
-    rm_warn("--pin %s: the verdict is worse than PASS, and the baseline stays as it was", g->o->pin);
-    return RM_OK;
+    bench_failure f = { .status = RM_OK };
+    if (g->o->accept[0]) bench_failure_note(&f, bench_accepted_keep(g->o, g->store, g->pairs.run, g->rows));
+    bench_failure_note(&f, bench_accepted_apply(g->o, g->store, NULL, g->rows));
+    return bench_failure_status(&f);
 }
 
 static rm_status compare(gate *g)
 {
+    bench_failure f = { .status = RM_OK };
     const rm_status opened = open_gate(g);
     if (opened == RM_E_NO_BASELINE) return unopened(g, RP_NO_BASELINE);
     if (opened == RM_E_NUMERIC) return unopened(g, RP_TROUBLE);
     RM_TRY(opened);
+    g->open_ns = rm_now_ns();
     RM_TRY(begin_run(g));
     RM_TRY(judge(g));
-    RM_TRY(settle(g));
-    RM_TRY(rm_store_run_end(g->store, g->pairs.run, rm_exit_code(rp_verdict_status(rp_verdict_of_all(g->rows)), 0)));
-    RM_TRY(bench_gate_print(g->o, g->environment, g->rows));
-    return bench_gate_status(g->rows);
+    bench_failure_note(&f, accept(g));
+    return finish(g, &f);
 }
 
 rm_status bench_gate_ab(const bench_options *o)

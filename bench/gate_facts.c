@@ -90,14 +90,14 @@ static rm_status print_own(const bench_options *o)
 
 static json_t *case_row(const bench_options *o, const json_t *pinned, rp_verdict v, const char *reason, const json_t *differences)
 {
-    char reproduce[1024];
+    json_t *line = bench_reproduce(&bench_cmd_gate, o);
     bench_gate_side side[2] = { { 0 }, { 0 } };
     snprintf(side[0].label, sizeof side[0].label, "%.*s", (int)sizeof side[0].label - 1, o->facts);
     snprintf(side[1].label, sizeof side[1].label, "this program");
-    snprintf(reproduce, sizeof reproduce, "bench gate facts --bench '%.900s'", bench_row_text(pinned, "bench"));
-    const bench_verdict_frame f = { side, reproduce, 0 };
+    const bench_verdict_frame f = { side, line ? json_string_value(line) : "", 0 };
     json_t *row = bench_verdict_row(&f, bench_row_text(pinned, "bench"), "T0", v, reason);
     if (row) json_object_set_new(row, "differences", json_deep_copy(differences));
+    json_decref(line);
     return row;
 }
 

@@ -96,14 +96,32 @@ static const json_t *newest_session(const json_t *row)
     return json_array_get(all, json_array_size(all) - 1);
 }
 
-/* The command of the paired comparison; needs two clean revisions. False: there are none. */
-static bool ab_of(const json_t *row, char base[64], char head[64], const char **bench)
+/* What the newest session stands out from: the level before it, else what was pinned. */
+static const char *suspect_against(const json_t *row)
 {
-    const char *line = bench_row_text(row, "command_line");
-    plain_revision(bench_row_text(json_object_get(row, "baseline"), "revision"), base);
-    plain_revision(bench_row_text(newest_session(row), "revision"), head);
+    size_t i;
+    const json_t *pin;
+    if (!(bench_row_real(row, "delta") >= bench_row_real(row, "threshold")))
+        json_array_foreach(json_object_get(row, "pinned"), i, pin) if (json_is_true(json_object_get(pin, "suspect"))) return bench_row_text(pin, "revision");
+    return bench_row_text(json_object_get(row, "baseline"), "revision");
+}
+
+/* Built of files that no commit has: the commit below them is another program. */
+static bool is_dirty(const char *revision) { return strchr(revision, ',') != NULL; }
+
+/* The command of the paired comparison; needs two clean revisions. NULL, or why there is none. */
+static const char *ab_of(const json_t *row, char base[64], char head[64], const char **bench)
+{
+    const char *line = bench_row_text(row, "command_line"), *old = suspect_against(row), *new = bench_row_text(newest_session(row), "revision");
+    plain_revision(old, base);
+    plain_revision(new, head);
     *bench = !strncmp(line, "bench ", 6) ? line + 6 : line;
-    return base[0] && head[0] && strcmp(base, head) != 0;
+    if (is_dirty(old) || is_dirty(new))
+        return "a side was built of changed files, which no commit has: keep the old program and compare the two with bench gate ab --a CMD --b CMD";
+    if (!base[0] || !head[0] || !strcmp(base, head))
+        return "both sides are of one revision, or of none that git knows: the machine changed, or what is not in git; keep the old program and compare "
+               "the two with bench gate ab --a CMD --b CMD";
+    return NULL;
 }
 
 /* The metric of a row as a path into what a command prints; "" for the usual one, which bench gate ab knows. */
@@ -116,13 +134,23 @@ static void metric_for_ab(const bench_options *o, const json_t *row, char out[51
                  json_is_true(json_object_get(row, "higher")) ? ":higher" : "");
 }
 
+/* Behind which pin it was, where it was one. */
+static void add_reason(json_t *row, const char *why)
+{
+    char text[900];
+    const char *old = bench_row_text(row, "reason");
+    snprintf(text, sizeof text, "%s%s%s", old, old[0] ? "; " : "", why);
+    json_object_set_new(row, "reason", json_string(text));
+}
+
 static void add_command(const bench_options *o, json_t *row)
 {
     char base[64], head[64], metric[512];
     const char *bench;
     rm_strbuf s = { 0 };
     if (rp_verdict_of(row) != RP_SUSPECT) return;
-    if (ab_of(row, base, head, &bench)) {
+    const char *why_not = ab_of(row, base, head, &bench);
+    if (!why_not) {
         rm_str_addf(&s, "bench gate ab --base %s --head %s --bench ", base, head);
         bench_put_word(&s, bench);
         metric_for_ab(o, row, metric);
@@ -131,27 +159,26 @@ static void add_command(const bench_options *o, json_t *row)
             bench_put_word(&s, metric);
         }
         if (!s.failed) json_object_set_new(row, "reproduce", json_string(s.text));
-    } else {
-        json_object_set_new(
-            row, "reason",
-            json_string(
-                "both sides are of one revision, or of none that git knows: the machine changed, or what is not in git; keep the old program and compare "
-                "the two with bench gate ab --a CMD --b CMD"));
-    }
+    } else add_reason(row, why_not);
     rm_str_free(&s);
 }
 
-static rm_status decide(history *h, json_t *row)
+static rm_status decide(history *h, json_t *row, bool *decided)
 {
     static const char *const word[] = { "ab" };
     char base[64], head[64], metric[512];
     bench_options o = *h->o;
-    if (!h->o->then_ab || !ab_of(row, base, head, &o.gate_bench)) return rp_verdict_status(RP_SUSPECT);
+    if (!h->o->then_ab || ab_of(row, base, head, &o.gate_bench)) {
+        *decided = false;
+        return RM_OK;
+    }
+    *decided = true;
     o.arg = word;
     o.n_arg = 1;
     o.base = base;
     o.head = head;
     o.json = false;
+    o.aside = !h->table; /* stdout is for our JSON alone */
     metric_for_ab(h->o, row, metric);
     o.metric = (bench_list) { .item = { metric }, .n = metric[0] ? 1 : 0 };
     rm_info("suspect: %s; the pairs decide", bench_row_text(row, "series"));
@@ -185,7 +212,7 @@ static void print_pinned(const json_t *row)
     {
         const double delta = bench_row_real(p, "delta");
         printf("  against the pinned %s (%s): %+.2f %%%s\n", bench_row_text(p, "name"), bench_row_text(p, "revision"), percent(delta),
-               delta >= log1p(bench_row_real(row, "effect")) ? ", beyond the least effect" : "");
+               delta >= log1p(bench_row_real(p, "effect")) ? ", beyond the least effect" : "");
     }
 }
 
@@ -237,11 +264,12 @@ static rm_status go_through(history *h)
         name_commits(row);
         add_command(h->o, row);
         if (h->table) print_row(row);
-        if (v == RP_SUSPECT && h->o->then_ab) {
-            const rm_status st = decide(h, row);
+        bool decided = false;
+        if (v == RP_SUSPECT) {
+            const rm_status st = decide(h, row, &decided);
             if (st != RM_OK && st != RM_E_REGRESSED && st != RM_E_INCONCLUSIVE && st != RM_E_NO_BASELINE) return st;
-            v = st == RM_OK ? RP_PASS : st == RM_E_REGRESSED ? RP_REGRESSED : st == RM_E_INCONCLUSIVE ? RP_INCONCLUSIVE : RP_NO_BASELINE;
-            json_object_set_new(row, "decided", json_string(rp_verdict_key(v)));
+            if (decided) v = st == RM_OK ? RP_PASS : st == RM_E_REGRESSED ? RP_REGRESSED : st == RM_E_INCONCLUSIVE ? RP_INCONCLUSIVE : RP_NO_BASELINE;
+            if (decided) json_object_set_new(row, "decided", json_string(rp_verdict_key(v)));
         }
         h->worst = rp_verdict_worse(h->worst, v);
     }

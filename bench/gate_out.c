@@ -1,4 +1,5 @@
 #include "bench/gate_out.h"
+#include "base/log.h"
 #include "bench/gate.h"
 #include "bench/rows.h"
 #include "bench/session.h"
@@ -32,13 +33,15 @@ static rm_status put_file(const char *path, const char *mode, text_fn *fn, const
     return st;
 }
 
-static rm_status put_lines(const json_t *rows)
+static FILE *talk(const bench_options *o) { return bench_table_wanted(o) && !o->aside ? stdout : stderr; }
+
+static rm_status put_lines(const bench_options *o, const json_t *rows)
 {
     rm_strbuf s = { 0 };
     const char *reproduce = bench_row_text(json_array_get(rows, 0), "reproduce");
     rp_gate_lines(&s, rows);
     if (reproduce[0]) rm_str_addf(&s, "reproduce: %s\n", reproduce);
-    return put(stdout, "stdout", &s);
+    return put(talk(o), o->aside ? "stderr" : "stdout", &s);
 }
 
 /* GitHub reads its commands from stdout and stderr alike; stdout may be JSON. */
@@ -47,17 +50,29 @@ static rm_status put_github(const bench_options *o, const json_t *rows)
     rm_strbuf s = { 0 };
     const char *summary = getenv("GITHUB_STEP_SUMMARY");
     rp_gate_github(&s, rows);
-    RM_TRY(put(bench_table_wanted(o) ? stdout : stderr, "the annotations", &s));
+    RM_TRY(put(talk(o), "the annotations", &s));
     return summary && summary[0] ? put_file(summary, "a", rp_gate_markdown, rows) : RM_OK;
 }
 
+void bench_failure_note(bench_failure *f, rm_status st)
+{
+    if (st == RM_OK) return;
+    if (f->status != RM_OK) rm_warn("%s", rm_last_error());
+    else snprintf(f->why, sizeof f->why, "%s", rm_last_error());
+    if (f->status == RM_OK) f->status = st;
+}
+
+rm_status bench_failure_status(const bench_failure *f) { return f->status == RM_OK ? RM_OK : rm_fail(f->status, "%s", f->why); }
+
 rm_status bench_gate_print(const bench_options *o, json_t *environment, const json_t *rows)
 {
-    if (bench_table_wanted(o)) RM_TRY(put_lines(rows));
-    if (o->github) RM_TRY(put_github(o, rows));
-    if (o->junit[0]) RM_TRY(put_file(o->junit, "w", rp_gate_junit, rows));
-    if (o->markdown[0]) RM_TRY(put_file(o->markdown, "w", rp_gate_markdown, rows));
-    return bench_emit_json(&bench_cmd_gate, o, environment, json_deep_copy(rows));
+    bench_failure f = { .status = RM_OK };
+    if (bench_table_wanted(o)) bench_failure_note(&f, put_lines(o, rows));
+    if (o->github) bench_failure_note(&f, put_github(o, rows));
+    if (o->junit[0]) bench_failure_note(&f, put_file(o->junit, "w", rp_gate_junit, rows));
+    if (o->markdown[0]) bench_failure_note(&f, put_file(o->markdown, "w", rp_gate_markdown, rows));
+    bench_failure_note(&f, bench_emit_json(&bench_cmd_gate, o, environment, json_deep_copy(rows)));
+    return bench_failure_status(&f);
 }
 
 rm_status bench_gate_status(const json_t *rows)

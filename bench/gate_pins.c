@@ -1,6 +1,7 @@
 #include "bench/gate_pins.h"
 #include "base/log.h"
 #include "bench/gate_build.h"
+#include "bench/gate_executable.h"
 #include "bench/rows.h"
 #include "reports/gate_text.h"
 #include <stdio.h>
@@ -72,12 +73,12 @@ static rm_status newest(rm_store *store, const char *key, bool (*fits)(const jso
 
 static void pin_key(const char *name, char *out, size_t size) { snprintf(out, size, "pin %.100s", name); }
 
-rm_status bench_pins_keep(rm_store *store, int64_t run, const char *name, const bench_gate_side *b)
+rm_status bench_pins_keep(rm_store *store, int64_t run, const char *name, double effect, const bench_gate_side *b)
 {
     char key[120];
     const bool build = b->program[0] != '\0';
-    json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s}", "kind", "pin", "name", bench_row_words(name), "label", bench_row_words(b->label), "revision",
-                            b->revision, "digest", b->digest, "program", b->program, "command", build ? "" : b->command);
+    json_t *row = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:f}", "kind", "pin", "name", bench_row_words(name), "label", bench_row_words(b->label), "revision",
+                            b->revision, "digest", b->digest, "program", b->program, "command", build ? "" : b->command, "effect", effect);
     pin_key(name, key, sizeof key);
     if (!row) return rm_fail(RM_E_ARG, "--pin %s: a baseline is kept as UTF-8 text, which the command of side B is not", name);
     const rm_status st = rm_store_result(store, run, key, "measured", true, row, NULL, 0);
@@ -98,6 +99,18 @@ static rm_status use_program(const json_t *pin, const char *name, bench_options 
     return RM_OK;
 }
 
+/* Of a command no copy is kept: after a build in place it would be compared with itself. A pin from before digests has none. */
+static rm_status use_command(const json_t *pin, const char *name, bench_options *o)
+{
+    const char *command = bench_row_text(pin, "command"), *was = bench_row_text(pin, "digest");
+    char now[65];
+    bench_executable_digest(command, now);
+    if (was[0] && strcmp(was, now) != 0)
+        return rm_fail(RM_E_NO_BASELINE, "the program that was pinned as %s is gone, or another one now: %s; pin a copy that stays as it is", name, command);
+    o->a = command;
+    return RM_OK;
+}
+
 rm_status bench_pins_find(rm_store *store, const char *name, bench_options *o, json_t **keep)
 {
     char key[120];
@@ -109,9 +122,7 @@ rm_status bench_pins_find(rm_store *store, const char *name, bench_options *o, j
     const bool build = bench_row_text(pin, "program")[0] != '\0';
     if (build != (o->head[0] != '\0'))
         return rm_fail(RM_E_NO_BASELINE, "the baseline %s is %s: side B has to be one, too", name, build ? "a build (--head)" : "a command (--b)");
-    if (build) return use_program(pin, name, o);
-    o->a = bench_row_text(pin, "command");
-    return RM_OK;
+    return build ? use_program(pin, name, o) : use_command(pin, name, o);
 }
 
 /* ---- accepted regressions */

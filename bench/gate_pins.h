@@ -8,8 +8,8 @@
 /* --pin, --against, --accept and --until as far as they can be wrong by themselves. RM_E_ARG. */
 rm_status bench_pins_check(const bench_options *o) RM_CHECKED;
 
-/* Side B is the baseline `name` from now on. */
-rm_status bench_pins_keep(rm_store *store, int64_t run, const char *name, const bench_gate_side *b) RM_CHECKED;
+/* Side B is the baseline `name` from now on. effect: the least change against it that counts, for histories. */
+rm_status bench_pins_keep(rm_store *store, int64_t run, const char *name, double effect, const bench_gate_side *b) RM_CHECKED;
 /* Fills --a or --base of *o from the newest pin of that name; what they point to lives as long as *keep, a new reference. RM_E_NO_BASELINE: there is none, or its
  * program is gone or no longer what was pinned. */
 rm_status bench_pins_find(rm_store *store, const char *name, bench_options *o, json_t **keep) RM_CHECKED;

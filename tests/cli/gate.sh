@@ -47,7 +47,7 @@ expect 0 '^PASS launches' "${gate[@]}" --a './made 1 0.01' --b './made 2 0.01' -
 
 # ---- inconclusive, and what would be needed
 expect 3 '^INCONCLUSIVE seconds T2 .*pairs=36 .* detectable=none needed=[0-9]+: noise' "${gate[@]}" --a './made 1 0' --b ./turns --metric '$.seconds'
-expect 3 '^INCONCLUSIVE seconds T2 needed=10: budget: 0.001 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 0.001
+expect 3 '^INCONCLUSIVE seconds T2 needed=10: budget: 1e-07 s were spent after 0 pairs' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 1e-7
 expect 3 'needed=1[0-9]*: budget: 2 s were spent after [1-9]+ pairs' "${gate[@]}" --a 'sleep 0.4; ./made 1 0' --b 'sleep 0.4; ./made 1 0' --metric '$.seconds' --budget 2
 
 # ---- trouble
@@ -102,6 +102,17 @@ grep '^reproduce: ' v.txt | sed "s|^reproduce: bench|$bench|" > again.sh
 sh -c "$(cat again.sh) --lock none --json again.json" > /dev/null 2>&1
 [[ $(json v.json 'r[0]["order"]') == $(json again.json 'r[0]["order"]') ]] || fail "the seed does not give the same order again"
 expect 0 '"verdict": "PASS"' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --json
+expect 0 "^reproduce: .* --a \\$'true.n./made 1 0' --b" "${gate[@]}" --a $'true\n./made 1 0' --b './made 1 0' --metric '$.seconds' # one line
+# One output that cannot be written takes no other with it, and none of them the verdict; nor does a store that fails after it.
+slower=("${gate[@]}" --a './made 1 0' --b './made 1.1 0' --metric '$.seconds')
+expect 5 '^REGRESSED seconds' "${slower[@]}" --junit /dev/full --markdown full.md --json full.json
+grep -q REGRESSED full.md && check full.json 'r[0]["verdict"] == "REGRESSED"' || fail "a full disk took the other outputs with it"
+expect 2 'cannot open nowhere/x.xml' "${slower[@]}" --junit nowhere/x.xml --markdown full2.md
+[[ -s full2.md ]] || fail "a folder that is not there took the other outputs with it"
+"${slower[@]}" --store fails.db > /dev/null 2>&1
+python3 -c 'import sqlite3; d = sqlite3.connect("fails.db"); d.execute("CREATE TRIGGER fails BEFORE INSERT ON result WHEN NEW.key LIKE \"verdict%\" BEGIN SELECT RAISE(ABORT, \"no room\"); END")'
+expect 2 '^REGRESSED seconds' "${slower[@]}" --store fails.db
+expect 2 'no room' "${slower[@]}" --store fails.db
 
 # ---- two files: at most SUSPECT
 for i in 1 2 3 4 5 6; do ./made 1 0.01 >> before.json; ./made 1.1 0.01 >> after.json; ./made 1 0.01 >> same.json; done
@@ -127,11 +138,19 @@ expect 2 'broken.json: no JSON at byte' "$bench" gate ab broken.json after.json 
 # ---- pins
 pin=("${gate[@]}" --metric '$.seconds')
 expect 4 '^NO_BASELINE seconds T2: no baseline is pinned as good' "${pin[@]}" --against good --b './made 1 0'
+newest() { python3 -c 'import json, sqlite3
+print(json.loads(sqlite3.connect("test.db").execute("SELECT row FROM result WHERE key LIKE \"verdict%\" ORDER BY run DESC LIMIT 1").fetchone()[0])["verdict"])'; }
+[[ $(newest) == NO_BASELINE ]] || fail "the store does not know that there was no baseline: $(newest)"
 expect 0 'is the baseline good from now on' "${pin[@]}" --a './made 1 0' --b './made 1.01 0' --pin good
 expect 1 'the baseline stays as it was' "${pin[@]}" --a './made 1 0' --b './made 1.2 0' --pin good
 expect 1 '^REGRESSED seconds T2 delta=\+8.91%' "${pin[@]}" --against good --b './made 1.1 0'
 expect 0 '^PASS seconds' "${pin[@]}" --against good --b './made 1.01 0'
 expect 4 '^NO_BASELINE .*is a command' "${pin[@]}" --against good --head "$bench" --bench train
+cp made new
+expect 0 'is the baseline copy' "${pin[@]}" --a './made 1 0' --b 'X=1 ./new 1 0' --pin copy
+expect 0 '^PASS seconds' "${pin[@]}" --against copy --b './made 1 0'
+echo '# built anew' >> new # and is not to be compared with itself
+expect 4 '^NO_BASELINE .*pinned as copy is gone, or another one now' "${pin[@]}" --against copy --b './new 1 0'
 expect 2 'is side A' "${pin[@]}" --against good --a true --b true
 expect 2 'wants side B' "${pin[@]}" --against good
 
@@ -174,6 +193,9 @@ expect 2 'calm' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.secon
 exec 9> lock; flock 9
 expect 2 'has had .*lock for 0 s' "${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --lock-timeout 0.1
 exec 9>&-
+flock lock -c 'touch held; sleep 3' & for _ in $(seq 100); do [[ -e held ]] && break; sleep 0.05; done
+[[ $("${gate[@]}" --a './made 1 0' --b './made 1 0' --metric '$.seconds' --budget 2.5 2>&1) != *"after 0 pairs"* ]] || fail "waiting for the lock used the budget up"
+wait
 
 # ---- killed, and taken up again
 slow=("${gate[@]}" --a "sleep 0.1; ./made 1 0 $PWD/log" --b "sleep 0.1; ./made 1 0 $PWD/log" --metric '$.seconds' --store slow.db)
@@ -187,6 +209,13 @@ total=$(wc -l < log)
 ((total >= 20 && total <= 23)) || fail "$total runs after resuming at $before, expected 20 and those of the pair that was cut"
 expect 0 '^PASS seconds' "${slow[@]}"
 [[ $(wc -l < log) -ge $((total + 20)) ]] || fail "a gate that finished is not run anew"
+# After a build in place the pairs that are there are another program's.
+printf '#!/bin/sh\nexec ./made 1 0 log2\n' > program; chmod +x program
+again=("${gate[@]}" --a ./program --b "./program; [ \$(wc -l < log2) != 9 ] || kill -9 \$PPID" --metric '$.seconds' --seed 5) # killed in the fifth pair
+"${again[@]}" > /dev/null 2>&1 & wait $! 2> /dev/null
+echo '# built anew' >> program
+"${again[@]}" > again.txt 2>&1 || fail "after a build: $(cat again.txt)"
+grep -q resuming again.txt && fail "pairs of two programs are mixed"
 # Interrupted: exit code 130, and the state is kept.
 : > log
 "${slow[@]}" --seed 3 > int.txt 2>&1 & pid=$!

@@ -18,6 +18,7 @@ for name in ("alloc=1", "all-reduce=1"):
     json.dump({"cases": [{"bench": f["bench"] + " --inject " + name, "facts": f["facts"]}]}, open(name + ".json", "w"))
 END
 expect 0 '^PASS scaling' "$bench" gate facts --facts t0.json
+expect 0 '^reproduce: bench gate facts --facts t0.json$' "$bench" gate facts --facts t0.json
 expect 1 'T0: allocations 0 became 2' "$bench" gate facts --facts alloc=1.json
 expect 1 'T0: collective_calls 1 became 2' "$bench" gate facts --facts all-reduce=1.json
 sed -i 's/"launches": \([0-9]*\)/"launches": 7/' t0.json
@@ -124,6 +125,7 @@ expect 1 '^REGRESSED seconds T2 delta=\+10%' "${ab[@]}" --base one --head two --
 expect 0 'was built before' "${ab[@]}" --base two --head one --tiers T2
 [[ -z $(git worktree list | sed 1d) ]] || fail "a worktree stays"
 expect 0 '^PASS seconds T2: identical' "${ab[@]}" --base two --head HEAD # words alone
+expect 0 "^reproduce: .* --base $(git rev-parse two) --head $(git rev-parse HEAD) " "${ab[@]}" --base two --head HEAD # HEAD will be another commit
 expect 0 '^PASS seconds T2 delta=\+0%' "${ab[@]}" --base two --head HEAD --even-if-identical
 # A pinned build: the program that was kept, or its revision built again.
 expect 0 'is the baseline v1 from now on' "${ab[@]}" --base one --head one --pin v1
@@ -138,6 +140,8 @@ expect 1 '^REGRESSED seconds T2 delta=\+9.09%' "${ab[@]}" --base two --head .
 expect 2 'is no program, no folder, and no revision' "${ab[@]}" --base nowhere --head two
 echo 'this is no C' >> bench.c
 expect 2 '^TROUBLE seconds T2: the build failed: .*build.log' "${ab[@]}" --base two --head . --junit broken.xml
+python3 -c 'import json,sqlite3,sys; r = sqlite3.connect("'"$RINGMARK_STORE"'").execute("SELECT row FROM result WHERE key = \"verdict T2 seconds\" ORDER BY run DESC").fetchone()
+sys.exit(json.loads(r[0])["verdict"] != "TROUBLE")' || fail "a build that failed is not in the store"
 grep -q '<error message="TROUBLE seconds T2: the build failed' broken.xml || fail "a build that failed is not in JUnit"
 cd .. && mkdir plain && cd plain || exit 2
 GIT_CEILING_DIRECTORIES=$(dirname "$PWD") expect 2 'no git repository here' "${ab[@]}" --base one --head two

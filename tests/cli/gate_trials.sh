@@ -34,6 +34,7 @@ expect 0 'ok +aa +1 verdicts' "$bench" gate selftest --aa 1 --a "$(made 1)" --me
 check tier.json 'r[0]["tier"] == "T1" and r[0]["metric"] == "max_rss_bytes"'
 expect 0 'ok +aa +1 verdicts' "$bench" gate selftest --aa 1 --a "$(made 1)" --metric '$.s:exact' --lock none --calm 0 --json tier.json
 check tier.json 'r[0]["tier"] == "T0" and r[0]["verdict"] == "PASS"'
+expect 0 'ok +aa +1 verdicts' "$bench" gate selftest --aa 1 --a "$(made 1)" --metric '$.s' --lock none --calm 0 --expensive # other looks are another rate
 expect 2 'FAIL +power +3 verdicts' "$bench" gate selftest --power 3 --a "$(made 1.1)" --b "$(made 1)" --metric '$.s' --lock none --calm 0 # faster is the wrong sign
 expect 2 'FAIL +power +4 verdicts .*found 0' "$bench" gate selftest --power 4 --slow 1% --a "$(made 1)" --b "$(made 1.01)" --metric '$.s' --lock none --calm 0
 expect 2 'wants --a CMD and --b CMD' "$bench" gate selftest --power 3 --b "$(made 1)" --metric '$.s'
@@ -96,7 +97,7 @@ for i, level in enumerate(levels):
 db.execute("DELETE FROM result WHERE run = ?", (run["id"],)); db.execute("DELETE FROM run WHERE id = ?", (run["id"],)); db.commit()
 END
 store() { rm -f "$1"*; cp seed.db "$1"; python3 history.py "$@" || fail "history.py $*"; }
-store slow.db 0.12; store same.db 0.0957; store quick.db 0.07; store self.db 0.12 "$(tail -1 revisions)x"
+store slow.db 0.12; store same.db 0.0957; store quick.db 0.07; store self.db 0.12 "$(tail -1 revisions)x"; store dirty.db 0.12 "$(tail -1 revisions), dirty"
 cd repo || exit 2
 expect 3 '^SUSPECT .*step_s \+25' "$bench" gate history --store ../slow.db --json ../slow.json
 "$bench" gate history --store ../slow.db >../slow.txt 2>/dev/null
@@ -108,10 +109,13 @@ export RINGMARK_GATE_CACHE=$PWD/../builds
 timed=(--metric 'step=$.step_s.median' --tiers T2 --lock none --calm 0)
 expect 3 "decide: .*--metric 'step=.*results\[0\].step_s.median" "$bench" gate history --store ../slow.db "${timed[@]}"
 expect 1 'the pairs say: REGRESSED' "$bench" gate history --store ../slow.db --then-ab "${timed[@]}" --json ../decided.json
+"$bench" gate history --store ../slow.db --then-ab "${timed[@]}" --json - 2>/dev/null | python3 -c 'import json,sys; json.load(sys.stdin)' || fail "more than JSON on stdout"
 expect 2 '.' "$bench" gate history --store ../slow.db --then-ab --metric 'step=$.step_s.median' --tiers T9 --lock none --calm 0 # trouble is no verdict
 expect 0 'first slower commit: .* Change number 14' "$bench" gate bisect --base HEAD~9 --head HEAD --bench step --metric '$.results[0].step_s.median' --lock none --calm 0
 expect 4 'too few|no session' "$bench" gate history --store ../same.db --session 6
+expect 3 '^  a side was built of changed files' "$bench" gate history --store ../dirty.db --then-ab "${timed[@]}" --json ../dirty.json
 cd ..
+check dirty.json 'r[0]["verdict"] == "SUSPECT" and "decided" not in r[0] and "reproduce" not in r[0]'
 check slow.json 'r[0]["verdict"] == "SUSPECT" and [c["session"] for c in r[0]["changes"]] == [4, 9] and len(r[0]["sessions"]) == 14 and r[0]["baseline"]["sessions"] == 4'
 check decided.json 'r[0]["decided"] == "REGRESSED" and r[0]["verdict"] == "SUSPECT"'
 check slow.json 'r[0]["delta"] >= r[0]["threshold"] and abs(r[0]["best"]["value"] - 0.09) < 1e-4'
