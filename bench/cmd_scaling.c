@@ -75,7 +75,7 @@ static rm_status check_injection(const sweep *w)
         if (w->o->ghost && ignored.step_share > 0) return rm_fail(RM_E_ARG, "--inject %s: a ghost only sleeps, and no share of that is computing: use compute=20ms", spec);
         several = true;
     }
-    if (spec && spec[0] && !several) return rm_fail(RM_E_ARG, "--inject %s: only runs of several devices take it; name some that fit with --gpus, or give --oversubscribe", spec);
+    if (spec && bench_inject_takes_time(spec) && !several) return rm_fail(RM_E_ARG, "--inject %s: only runs of several devices take it; name some that fit with --gpus, or give --oversubscribe", spec);
     return RM_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "base/sha256.h"
 #include "bench/commands.h"
 #include "bench/gate_facts.h"
+#include "bench/inject.h"
 #include "bench/session.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,21 +50,9 @@ bool bench_facts_has(const char *args)
     return false;
 }
 
-/* ---- known trouble, to prove that facts find it: "alloc=1" is an allocation a step, "all-reduce=1" a collective a step */
+/* ---- known trouble, to prove that facts find it */
 
-typedef struct trouble {
-    int allocs, reduces;
-} trouble;
-
-static rm_status parse_trouble(const char *inject, trouble *out)
-{
-    char rest;
-    *out = (trouble) { 0 };
-    if (!inject[0] || sscanf(inject, "alloc=%d%c", &out->allocs, &rest) == 1 || sscanf(inject, "all-reduce=%d%c", &out->reduces, &rest) == 1) return RM_OK;
-    return rm_fail(RM_E_ARG, "--inject %s: of facts it is alloc=N or all-reduce=N a step", inject);
-}
-
-static rm_status make_trouble(const trouble *t, rm_engine *e)
+static rm_status make_trouble(const bench_inject_counts *t, rm_engine *e)
 {
     double sum = 1;
     for (int i = 0; i < t->allocs; i++) {
@@ -91,10 +80,10 @@ static rm_status run_steps(const bench_options *o, const bench_session *s, rm_en
 {
     rm_synthetic synthetic;
     rm_step step = { 0 };
-    trouble t;
+    bench_inject_counts t;
     counts begin = { 0 };
     rm_status st = RM_OK;
-    RM_TRY(parse_trouble(o->inject, &t));
+    RM_TRY(bench_inject_parse_counts(o->inject, &t));
     RM_TRY(rm_synthetic_new(s->batch, e->cfg.px, s->classes, (uint64_t)o->seed, &synthetic));
     const rm_source source = rm_source_synthetic(&synthetic);
     for (int i = 0; st == RM_OK && i < WARM_UP + COUNTED; i++) {

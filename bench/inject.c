@@ -102,11 +102,44 @@ static rm_status parse_layer(word spec, word what, const rm_net *net, rm_inject 
     return refuse(spec, "there is no such layer and pass: bench layers lists them");
 }
 
+/* ---- what facts count */
+
+static const struct { const char *name; size_t field; } counted[] = {
+    { "alloc", offsetof(bench_inject_counts, allocs) },
+    { "all-reduce", offsetof(bench_inject_counts, reduces) },
+};
+
+/* NULL: no such word, and it is not looked at further. */
+static int32_t *count_of(word name, bench_inject_counts *c)
+{
+    for (size_t i = 0; i < RM_COUNT(counted); i++)
+        if (is(name, counted[i].name)) return (int32_t *)(void *)((char *)c + counted[i].field);
+    return NULL;
+}
+
+static rm_status parse_count(word spec, word amount, int32_t *count)
+{
+    int32_t n = 0;
+    bool good = amount.n >= 2 && amount.n <= 4; /* with its = */
+    for (size_t i = 1; good && i < amount.n; i++) {
+        good = amount.text[i] >= '0' && amount.text[i] <= '9';
+        n = 10 * n + amount.text[i] - '0';
+    }
+    if (!good) return refuse(spec, "expected how many a step, at most 999, as in alloc=1");
+    *count += n;
+    return RM_OK;
+}
+
+/* ---- one word */
+
 static rm_status parse_one(word spec, int32_t rank, int32_t ranks, const rm_net *net, rm_inject *out)
 {
     word amount, at;
     const word name = until(spec, "=", &amount);
     size_t k = 0;
+    bench_inject_counts counts = { 0 };
+    int32_t *count = count_of(name, &counts);
+    if (count) return parse_count(spec, amount, count);
     if (is(name, "layer") && amount.n) return parse_layer(spec, (word){ amount.text + 1, amount.n - 1 }, net, out);
     while (k < RM_COUNT(kinds) && !is(name, kinds[k].name)) k++;
     if (k == RM_COUNT(kinds) || !amount.n)
@@ -134,4 +167,41 @@ rm_status bench_inject_parse(const char *spec, int32_t rank, int32_t ranks, cons
     }
     *out = sum;
     return RM_OK;
+}
+
+static bool is_known(word name)
+{
+    for (size_t k = 0; k < RM_COUNT(kinds); k++)
+        if (is(name, kinds[k].name)) return true;
+    return is(name, "layer");
+}
+
+rm_status bench_inject_parse_counts(const char *spec, bench_inject_counts *out)
+{
+    bench_inject_counts sum = { 0 };
+    *out = sum;
+    if (!spec[0]) return RM_OK;
+    for (word all = { spec, strlen(spec) };;) {
+        word rest, amount;
+        const word one = until(all, ";", &rest), name = until(one, "=", &amount);
+        int32_t *count = count_of(name, &sum);
+        if (count) RM_TRY(parse_count(one, amount, count));
+        else if (!is_known(name)) return refuse(one, "of facts it is alloc=N or all-reduce=N a step");
+        if (!rest.n) break;
+        all = (word){ rest.text + 1, rest.n - 1 };
+    }
+    *out = sum;
+    return RM_OK;
+}
+
+bool bench_inject_takes_time(const char *spec)
+{
+    bench_inject_counts ignored;
+    for (word all = { spec, strlen(spec) }; all.n;) {
+        word rest, amount;
+        const word name = until(until(all, ";", &rest), "=", &amount);
+        if (!count_of(name, &ignored)) return true;
+        all = rest.n ? (word){ rest.text + 1, rest.n - 1 } : rest;
+    }
+    return false;
 }

@@ -64,7 +64,7 @@ const bench_option bench_option_rows[] = {
     { .name = "input-mode", .kind = BENCH_CHOICE, .offset = AT(input_mode), .choices = "all|synthetic|data-only|real", .fallback = "all",
       .help = "which input modes to measure", .commands = "scaling" },
     { .name = "inject", .kind = BENCH_STRING, .offset = AT(inject), .fallback = "", .metavar = "SPEC[;SPEC...]",
-      .help = "add known trouble: straggler=20ms@rank1, input=20ms, link=20ms, compute=20ms or step=3% (scaling: to runs of several devices); layers: also layer=NAME[:PASS]:10%",
+      .help = "add known trouble: straggler=20ms@rank1, input=20ms, link=20ms, compute=20ms or step=3% (scaling: to runs of several devices); layers: also layer=NAME[:PASS]:10%; gate facts: alloc=N or all-reduce=N a step",
       .commands = "scaling layers" },
     { .name = "no-twins", .kind = BENCH_FLAG, .offset = AT(no_twins),
       .help = "skip the steps with the all-reduce off: no comm_cost, eta_eff and bucket times", .commands = "scaling" },

@@ -21,6 +21,10 @@ expect 0 '^PASS scaling' "$bench" gate facts --facts t0.json
 expect 0 '^reproduce: bench gate facts --facts t0.json$' "$bench" gate facts --facts t0.json
 expect 1 'T0: allocations 0 became 2' "$bench" gate facts --facts alloc=1.json
 expect 1 'T0: collective_calls 1 became 2' "$bench" gate facts --facts all-reduce=1.json
+# Facts and timings take the same spec, each its own words of it.
+expect 0 '^allocations +0$' "$bench" gate facts --bench 'layers --device null --px 16 --batch 2 --classes 10 --inject step=3%'
+expect 0 '"injected": ""' "$bench" $null --gpus 1 --steps 2 --data synthetic --no-twins --inject alloc=1 --json -
+expect 2 'of facts it is alloc=N' "$bench" gate facts --bench "$null --inject slow=1"
 sed -i 's/"launches": \([0-9]*\)/"launches": 7/' t0.json
 expect 1 'T0: launches 7 became [0-9]+$' "$bench" gate facts --facts t0.json
 expect 0 'as they are now' "$bench" gate facts --facts t0.json --update
