@@ -157,19 +157,35 @@ static rm_status check(rm_status st, bench_process *p, const char *what, const c
     return st;
 }
 
+static rm_status add_worktree(const place *w, const char *src)
+{
+    bench_process p = { 0 };
+    const rm_status st =
+        run(git_timeout_s, &p,
+            "mkdir -p %s && rm -rf %s && git --git-dir %s worktree prune && git --git-dir %s worktree add --quiet --detach --no-checkout %s HEAD", w->dir, src,
+            w->git, w->git, src);
+    return check(st, &p, "git worktree add", "");
+}
+
+static rm_status read_tree(const char *src, const char *tree)
+{
+    bench_process p = { 0 };
+    const rm_status st = run(git_timeout_s, &p, "git -C %s read-tree --reset -u %s && git -C %s clean -fdq", src, tree, src);
+    return check(st, &p, "git read-tree", "");
+}
+
+/* A gate that was killed while git worked may have left a worktree that git does not take any more: a new one is made, once. */
 static rm_status check_out(const place *w, const char *tree)
 {
     char src[PATH_BYTES + 8];
-    bench_process p = { 0 };
     snprintf(src, sizeof src, "%s/src", w->dir);
-    if (!is_kind(src, S_IFDIR)) {
-        const rm_status st =
-            run(git_timeout_s, &p, "mkdir -p %s && git --git-dir %s worktree prune && git --git-dir %s worktree add --quiet --detach --no-checkout %s HEAD",
-                w->dir, w->git, w->git, src);
-        RM_TRY(check(st, &p, "git worktree add", ""));
-    }
-    const rm_status st = run(git_timeout_s, &p, "git -C %s read-tree --reset -u %s && git -C %s clean -fdq", src, tree, src);
-    return check(st, &p, "git read-tree", "");
+    const bool old = is_kind(src, S_IFDIR);
+    if (!old) RM_TRY(add_worktree(w, src));
+    const rm_status st = read_tree(src, tree);
+    if (st != RM_E_NUMERIC || !old) return st;
+    rm_verbose("a new worktree: %s", rm_last_error());
+    RM_TRY(add_worktree(w, src));
+    return read_tree(src, tree);
 }
 
 /* The commit would make programs differ that are the same: it is kept from the build. */
@@ -221,12 +237,12 @@ rm_status bench_gate_program(const char *what, const char *cmake_args, bench_gat
     return build_tree(&w, tree, what, side);
 }
 
-void bench_gate_forget_builds(const char *cmake_args)
+void bench_gate_forget_builds(const char *what, const char *cmake_args)
 {
     char src[PATH_BYTES + 8], dir[PATH_BYTES + 8];
     bench_process p = { 0 };
     place w;
-    if (place_of(".", cmake_args, &w) != RM_OK || !w.git[0]) return;
+    if (place_of(is_kind(what, S_IFDIR) ? what : ".", cmake_args, &w) != RM_OK || !w.git[0]) return;
     snprintf(src, sizeof src, "%s/src", w.dir);
     snprintf(dir, sizeof dir, "%s/build", w.dir);
     if (!is_kind(src, S_IFDIR)) return;

@@ -8,6 +8,6 @@
  * equal and what did not change is compiled once; what was built before is not built again. cmake_args: more arguments for CMake.
  * Programs are kept in $RINGMARK_GATE_CACHE, else $XDG_CACHE_HOME/ringmark/gate, else ~/.cache/ringmark/gate. */
 rm_status bench_gate_program(const char *what, const char *cmake_args, bench_gate_side *side) RM_CHECKED;
-/* Removes the worktree and the build folder of the repository here; the programs stay. Never a failure. */
-void      bench_gate_forget_builds(const char *cmake_args);
+/* Removes the worktree and the build folder that bench_gate_program(what) made; the programs stay. Never a failure. */
+void      bench_gate_forget_builds(const char *what, const char *cmake_args);
 #endif

@@ -13,7 +13,11 @@ enum { READ_MOST_BYTES = 256 << 20, WORD_BYTES = 4096 };
 /* ---- the word */
 
 /* value: the word without its quotes. plain: it is what it says; not so with an expansion in it. */
-typedef struct word { char text[WORD_BYTES]; size_t n; bool plain; } word;
+typedef struct word {
+    char text[WORD_BYTES];
+    size_t n;
+    bool plain;
+} word;
 
 static void add(word *w, char c)
 {

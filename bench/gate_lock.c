@@ -5,6 +5,7 @@
 #include "bench/bench.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,15 @@ static void path_of(const char *given, char *out, size_t size)
     else snprintf(out, size, "/tmp/ringmark-gate-%ld.lock", (long)getuid());
 }
 
+/* A process that is gone: what it started has inherited the lock. */
 static void holder(int fd, char *out, size_t size)
 {
     const ssize_t n = pread(fd, out, size - 1, 0);
     out[n > 0 ? n : 0] = '\0';
     out[strcspn(out, "\n")] = '\0';
     if (!out[0]) snprintf(out, size, "another process");
+    const long pid = strncmp(out, "process ", 8) == 0 ? strtol(out + 8, NULL, 10) : 0;
+    if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) snprintf(out, size, "what process %ld left running", pid);
 }
 
 static void sign(int fd)
@@ -58,7 +62,7 @@ rm_status bench_gate_lock(const char *given, double timeout_s, int *out_fd)
     *out_fd = -1;
     if (strcmp(given, "none") == 0) return RM_OK;
     path_of(given, path, sizeof path);
-    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (fd < 0) return rm_fail_errno("cannot open the lock %s; --lock FILE takes another, --lock none does without", path);
     const rm_status st = wait_for(fd, path, timeout_s);
     if (st != RM_OK) {
@@ -72,5 +76,7 @@ rm_status bench_gate_lock(const char *given, double timeout_s, int *out_fd)
 
 void bench_gate_unlock(int fd)
 {
-    if (fd >= 0) close(fd);
+    if (fd < 0) return;
+    (void)flock(fd, LOCK_UN); /* for all who inherited it */
+    close(fd);
 }

@@ -146,8 +146,8 @@ rm_status bench_sides_open(const bench_options *o, bench_sides *out)
     if (plans && strcmp(plans, "none") == 0) rm_warn("RINGMARK_PLANS is none: each run chooses its implementations anew, and A and B may differ in them");
     rm_status st = of_build(o, o->base, &out->at[0]);
     if (st == RM_OK) st = of_build(o, o->head, &out->at[1]);
-    const bool built = out->at[0].revision[0] || out->at[1].revision[0];
-    if (built && !o->keep_builds) bench_gate_forget_builds(o->cmake_args);
+    for (int i = 0; i < 2; i++)
+        if (out->at[i].revision[0] && !o->keep_builds) bench_gate_forget_builds(i ? o->head : o->base, o->cmake_args);
     return st;
 }
 

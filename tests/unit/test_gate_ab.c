@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[64];
@@ -177,6 +179,37 @@ static void one_at_a_time(void **state)
     bench_gate_unlock(first);
     assert_int_equal(bench_gate_lock(path, 0, &second), RM_OK);
     bench_gate_unlock(second);
+    /* What a process leaves running has its lock until it ends; what an unlocked one leaves has not. */
+    int fd, ends[2];
+    char left[40] = "";
+    assert_int_equal(pipe(ends), 0);
+    const pid_t killed = fork();
+    if (killed == 0) {
+        if (bench_gate_lock(path, 1, &fd) != RM_OK) _exit(1);
+        const pid_t child = fork();
+        if (child == 0) {
+            execlp("sleep", "sleep", "600", (char *)NULL);
+            _exit(1);
+        }
+        _exit(write(ends[1], &child, sizeof child) != (ssize_t)sizeof child);
+    }
+    pid_t child = 0;
+    int status;
+    assert_int_equal(waitpid(killed, &status, 0), killed);
+    assert_int_equal(status, 0);
+    assert_int_equal(read(ends[0], &child, sizeof child), sizeof child);
+    assert_int_equal(bench_gate_lock(path, 0, &second), RM_E_IO);
+    snprintf(left, sizeof left, "what process %ld left running", (long)killed);
+    assert_non_null(strstr(rm_last_error(), left));
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(bench_gate_lock(path, 60, &second), RM_OK);
+    FILE *runs = popen("exec sleep 1", "r"); /* has inherited it */
+    bench_gate_unlock(second);
+    assert_int_equal(bench_gate_lock(path, 0, &second), RM_OK);
+    bench_gate_unlock(second);
+    pclose(runs);
+    close(ends[0]);
+    close(ends[1]);
     assert_int_equal(symlink("/tmp/elsewhere", in_folder("link")), 0);
     assert_int_equal(bench_gate_lock(in_folder("link"), 0, &second), RM_E_IO); /* somebody else's idea of where to write */
 }
