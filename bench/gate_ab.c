@@ -10,6 +10,7 @@
 #include "bench/gate_out.h"
 #include "bench/gate_pins.h"
 #include "bench/gate_side.h"
+#include "bench/gate_usual.h"
 #include "bench/gate_verdict.h"
 #include "bench/rows.h"
 #include "profiler/runinfo.h"
@@ -83,8 +84,9 @@ static rm_status add_metrics(gate *g)
     RM_TRY(bench_share_parse(g->o->effect, "--effect", &effect));
     for (int32_t i = 0; i < given->n; i++) RM_TRY(add_metric(g, given->item[i], effect));
     if (given->n == 0 && g->o->gate_bench[0]) {
-        RM_TRY(add_metric(g, "step_s=$.samples..step_s", effect));
-        RM_TRY(add_metric(g, "cpu_s=@cpu_s", effect));
+        bench_usual u = { .n = 0 };
+        if (has_tier(g->o, "T1") || has_tier(g->o, "T2")) RM_TRY(bench_gate_usual(g->o->gate_bench, &u));
+        for (int i = 0; i < u.n; i++) RM_TRY(add_metric(g, u.text[i], effect));
     }
     const bool facts = has_tier(g->o, "T0") && g->o->gate_bench[0];
     if (given->n && g->metrics == 0 && !facts)

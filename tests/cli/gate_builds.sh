@@ -81,6 +81,13 @@ expect 1 '^REGRESSED facts T0: .*implementations reorder.taps:sgemm [0-9]+ becam
 check steps.json 'sorted(x["metric"] for x in r if x["tier"] != "layers") == ["cpu_s", "step_s"]'
 check steps.json 'all(x["pairs"] >= 1 and all(d != 0 for d in x["d"]) for x in r)'
 
+# Several numbers of devices have a metric each; where those have no names yet, the refusal comes before anything is built or run.
+several='scaling --device null --gpus 1,2 --oversubscribe --px 16 --batch 2 --classes 10 --steps 3 --warmup 1 --no-twins --data synthetic'
+"${gate[@]}" --base ./one --head ./same --bench "$several" --tiers T1,T2 --budget 1 --json several.json > several.txt 2>&1
+check several.json 'sorted(x["metric"] for x in r) == ["cpu_s", "step_s_n1", "step_s_n2"] and all(x["pairs"] >= 1 for x in r)'
+expect 2 "has a step time a split: .*--metric" "${gate[@]}" --base nowhere --head nowhere --bench 'split-sweep --gpus 2'
+expect 2 "has 4 step times: .*--metric" "${gate[@]}" --base nowhere --head nowhere --bench 'scaling --gpus=1,2,3,4'
+
 # ---- layers: one of twelve is 10 % slower, the step by less than 1 %
 layered() { # FILE SLOW
   cat > "$1" <<END
@@ -131,6 +138,19 @@ expect 0 'was built before' "${ab[@]}" --base two --head one --tiers T2
 expect 0 '^PASS seconds T2: identical' "${ab[@]}" --base two --head HEAD # words alone
 expect 0 "^reproduce: .* --base $(git rev-parse two) --head $(git rev-parse HEAD) " "${ab[@]}" --base two --head HEAD # HEAD will be another commit
 expect 0 '^PASS seconds T2 delta=\+0%' "${ab[@]}" --base two --head HEAD --even-if-identical
+# A worktree that a gate left when it was killed, and that git does not take any more.
+git worktree add -q --detach --no-checkout ../left HEAD
+printf '#define SECONDS 1.1\n#define LAUNCHES 7\n' > value.h; git commit -qam four
+"${ab[@]}" --base one --head HEAD --tiers T0 --keep-builds > /dev/null 2>&1
+printf '#define SECONDS 1.1\n#define LAUNCHES 8\n' > value.h; git commit -qam five
+for lock in .git/worktrees/*; do : > "$lock/index.lock"; done
+expect 1 'launches 7 became 8' "${ab[@]}" --base HEAD~1 --head HEAD --tiers T0
+git worktree remove --force ../left; git reset -q --hard HEAD~2
+# From elsewhere, a folder: nothing is left in its repository either.
+mkdir ../elsewhere && cd ../elsewhere || exit 2
+expect 0 'identical' "${ab[@]}" --base ../repo --head ../repo
+cd ../repo || exit 2
+[[ -z $(git worktree list | sed 1d) ]] || fail "a worktree stays: $(git worktree list)"
 # A pinned build: the program that was kept, or its revision built again.
 expect 0 'is the baseline v1 from now on' "${ab[@]}" --base one --head one --pin v1
 expect 1 '^REGRESSED seconds T2 delta=\+10%' "${ab[@]}" --against v1 --head two --tiers T2
