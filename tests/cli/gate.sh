@@ -147,8 +147,10 @@ expect 1 '^REGRESSED seconds T2 delta=\+8.91%' "${pin[@]}" --against good --b '.
 expect 0 '^PASS seconds' "${pin[@]}" --against good --b './made 1.01 0'
 expect 4 '^NO_BASELINE .*is a command' "${pin[@]}" --against good --head "$bench" --bench train
 cp made new
-expect 0 'is the baseline copy' "${pin[@]}" --a './made 1 0' --b 'X=1 ./new 1 0' --pin copy
+expect 0 'is the baseline copy' "${pin[@]}" --a './made 1 0' --b 'X=1 ./new 1 0' --pin copy --effect 3%
 expect 0 '^PASS seconds' "${pin[@]}" --against copy --b './made 1 0'
+python3 -c 'import json, sqlite3, sys
+pin = json.loads(sqlite3.connect("test.db").execute("SELECT row FROM result WHERE key = \"pin copy\"").fetchone()[0]); sys.exit(not (pin["effect"] == 0.03 and len(pin["digest"]) == 64))' || fail "a pin lacks its effect or its program"
 echo '# built anew' >> new # and is not to be compared with itself
 expect 4 '^NO_BASELINE .*pinned as copy is gone, or another one now' "${pin[@]}" --against copy --b './new 1 0'
 expect 2 'is side A' "${pin[@]}" --against good --a true --b true
