@@ -204,6 +204,10 @@ def empty_record(step, dry_run):
             'summary': '', 'commands': [], 'checks': [], 'notes': [], 'result': None}
 
 
+def wrong_checks(record):
+    return '; '.join(f'{c["what"]}{": " + c["detail"] if c["detail"] else ""}' for c in record['checks'] if not c['passed'])
+
+
 def do_step(setup, step, progress):
     """Its record, whatever happens in it."""
     record = step.record = empty_record(step, setup.dry_run)
@@ -214,11 +218,10 @@ def do_step(setup, step, progress):
         result = step.run(context)
         json.dumps(result, allow_nan=False)  # fails here, not when the file is written
         record['result'] = result
-        wrong = [c for c in record['checks'] if not c['passed']]
-        if wrong:
-            status, reason = 'failed', '; '.join(f'{c["what"]}{": " + c["detail"] if c["detail"] else ""}' for c in wrong)
-    except Skip as e:
-        status, reason = 'skipped', str(e)
+        if wrong_checks(record):
+            status, reason = 'failed', wrong_checks(record)
+    except Skip as e:  # what was found before cannot be skipped away
+        status, reason = ('failed', f'{wrong_checks(record)}; then: {e}') if wrong_checks(record) else ('skipped', str(e))
     except Failed as e:
         status, reason = 'failed', str(e)
     except Interrupted as e:

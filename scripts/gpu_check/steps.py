@@ -19,7 +19,7 @@ class Step:
 STEPS = [
     Step('facts', checks.facts, 20, 20, 300, 'what the GPU is, in its own words, and where our descriptions of such GPUs are wrong'),
     Step('kernels', checks.kernels, 300, 100, 3600, "every op against ref on the hardware: cuDNN's own numerics, what ptxas made of our kernels"),
-    Step('step', checks.step, 120, 120, 1800, 'the whole network and training step against ref, recorded as a CUDA graph and not'),
+    Step('step', checks.step, 900, 120, 5400, 'the whole network and training step against ref, recorded as a CUDA graph and not'),
     Step('golden', checks.golden, 180, 0, 1800, "one training step against PyTorch's numbers"),
     Step('sanitizer', checks.sanitizer, 900, 0, 5400, 'memory, races, uninitialised reads and barriers as the hardware runs them'),
     Step('deterministic', checks.deterministic, 60, 20, 900, 'the same bits in two runs'),
@@ -48,7 +48,7 @@ class Sizes:
     rounds: int = 30
     layer_dtypes: tuple = ('bf16', 'fp16', 'tf32')
     cases: dict = field(default_factory=lambda: {'small': TYPES, 'resnet50-64px': TYPES, 'types': ('',)})
-    step_filter: str = None
+    step_filter: str = 'all'         # None: the quick ones alone
     small_batch: int = 128           # of 32 px
     train_steps: int = 20
     same_bits: tuple = ('fp32', 'bf16', 'fp16')
@@ -66,10 +66,10 @@ def sizes(dry_run, quick):
     s = Sizes()
     if quick:
         s = Sizes(batches=(256,), steps=20, warmup=5, layer_dtypes=('bf16',), cases={'small': TYPES, 'types': ('',)}, same_bits=('bf16',), to_accuracy=False, no_twins=True,
-                  comm_sizes='8:256Mi:8')
+                  comm_sizes='8:256Mi:8', step_filter=None)
     if dry_run:  # on processors: seconds a step, not minutes
         s = Sizes(px=32, batches=(2,) if quick else (2, 4), classes=10, steps=2, warmup=1, rounds=2, layer_dtypes=('bf16',) if quick else ('bf16', 'fp16', 'tf32'),
-                  cases={'small': ('fp32',)} if quick else {'small': ('fp32', 'bf16'), 'types': ('',)}, step_filter='times*' if quick else None, small_batch=2, train_steps=2,
+                  cases={'small': ('fp32',)} if quick else {'small': ('fp32', 'bf16'), 'types': ('',)}, step_filter='quick_*' if quick else None, small_batch=2, train_steps=2,
                   same_bits=('bf16',), to_accuracy=False, data_images=64, no_twins=True, comm_sizes='8:64Ki:64', comm_words=('--iterations', '3'), comm_timeout_s=15, save_every=1,
                   splits='single;equal:2')
     return s

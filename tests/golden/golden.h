@@ -9,10 +9,12 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tests/source.h"
 
-#define GOLDEN_FILE RM_SOURCE_DIR "/tests/golden/step50.json"
+#define GOLDEN_FILE "tests/golden/step50.json" /* of source_dir() */
 enum { GOLDEN_PX = 64, GOLDEN_BATCH = 4, GOLDEN_CLASSES = 1000, GOLDEN_SAMPLES = 8, GOLDEN_PROJECTIONS = 8, GOLDEN_SEED = 18 };
 #define GOLDEN_SAMPLE_AT ((uint64_t)1 << 40)
 #define GOLDEN_SIGN_AT   ((uint64_t)1 << 41)
@@ -82,7 +84,12 @@ static inline void golden_labels(int32_t out[GOLDEN_BATCH])
 
 /* ---- what the step must give */
 /* NULL with the reason in *error. json_decref() it. */
-static inline json_t *golden_open(json_error_t *error) { return json_load_file(GOLDEN_FILE, 0, error); }
+static inline json_t *golden_open(json_error_t *error)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/" GOLDEN_FILE, source_dir());
+    return json_load_file(path, 0, error);
+}
 
 /* golden_find(g, "smooth", "grad", "conv1.weight"): label smoothing 0.1; "hard" is the step without, which has grad only.
  * golden_find(g, "stats", NULL, "bn1.running_mean"). NULL: absent. */

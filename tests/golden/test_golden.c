@@ -135,7 +135,7 @@ static score run(const char *device, rm_dtype dtype, const char *part, bool upda
     rig r;
     json_error_t why;
     json_t *golden = golden_open(&why);
-    if (!golden) fail_msg("%s: %s", GOLDEN_FILE, why.text);
+    if (!golden) fail_msg("%s/%s: %s", source_dir(), GOLDEN_FILE, why.text);
     open_rig(&r, device, dtype, strcmp(part, "smooth") ? 0 : 0.1);
     ok(rm_net_set_hyper(r.net, 0.1, 0.9, 1e-4, 1, 0));
     ok(rm_net_prologue(r.net));

@@ -14,6 +14,7 @@
 #include "model/parity.h"
 #include "tests/cuda/doubles/doubles.h"
 #include "tests/cuda/gpu/gpu.h"
+#include "tests/source.h"
 
 static void ok(rm_status st)
 {
@@ -61,11 +62,11 @@ static bool rounds_logits(const rm_op *op, const rm_check_result *r)
 
 static void check_cases(rm_device *d, const char *name, const char *dtype, double limit, tally *t)
 {
-    char path[512];
+    char path[4096];
     rm_op op;
-    snprintf(path, sizeof path, RM_SOURCE_DIR "/bench/cases/%s.case", name);
+    snprintf(path, sizeof path, "%s/bench/cases/%s.case", source_dir(), name);
     FILE *f = fopen(path, "r");
-    assert_non_null(f);
+    if (!f) fail_msg("%s cannot be read", path);
     while (next_op(f, dtype, &op)) {
         rm_check_result r;
         const rm_status st = rm_check_op(d, &op, 1, &r);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What scripts/gpu-check reads and how it goes on: gpu_check_test.py SOURCE. No GPU, no doubles: texts and small programs made here."""
+import fnmatch
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 SOURCE = pathlib.Path(sys.argv[1])
 sys.dont_write_bytecode = True
@@ -113,9 +115,10 @@ class Steps(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.work = pathlib.Path(self.folder.name)
 
-    def do(self, run, limit_s=5):
+    def do(self, run, limit_s=5, size=None):
         class Setup:
-            work, size, variables, dry_run, gpus = self.work, steps.sizes(True, True), {}, True, 1
+            work, variables, dry_run, gpus, source, build = self.work, {}, True, 1, SOURCE, self.work
+        Setup.size = size or steps.sizes(True, True)
         step = steps.Step('one', run, 1, 1, limit_s, 'why')
         progress = runner.Progress([step], False)
         progress.begin(step)
@@ -131,6 +134,38 @@ class Steps(unittest.TestCase):
         failed = self.do(lambda c: c.run(['sh', '-c', 'echo out; echo the reason >&2; exit 3']))
         self.assertEqual((failed['reason'], failed['commands'][0]['exit_code'], failed['commands'][0]['tail']), ('exit code 3: the reason', 3, ['out', 'the reason']))
         self.assertEqual(self.do(lambda c: c.run(['/no/such/program']))['reason'], '/no/such/program: No such file or directory')
+
+    def test_skip_hides_no_failure(self):
+        def run(c):
+            c.check('what', False, 'detail')
+            c.needs_gpus(2)
+        record = self.do(run)
+        self.assertEqual(record['status'], 'failed')
+        self.assertIn('what: detail; then: needs 2 GPUs', record['reason'])
+
+    def test_step_runs_every_test(self):
+        """On a GPU all of step_test.c's tests, bf16 and recordings too; the dry run's pattern matches some."""
+        names = set(re.findall(r'cmocka_unit_test\w*\((\w+)', (SOURCE / 'tests/cuda/doubles/step_test.c').read_text()))
+        self.assertEqual(steps.sizes(False, False).step_filter, 'all')
+        for quick in (False, True):
+            pattern = steps.sizes(True, quick).step_filter
+            self.assertTrue(pattern is None or fnmatch.filter(names, pattern), pattern)
+        program = self.work / 'tests/cuda/doubles/doubles_step'
+        program.parent.mkdir(parents=True)
+        program.write_text('#!/bin/sh\necho "[       OK ] got_${1-nothing}"; echo "in $RM_SOURCE_DIR"\n')
+        program.chmod(stat.S_IRWXU)
+        for size, name in ((steps.sizes(False, False), 'got_all'), (steps.sizes(False, True), 'got_nothing')):
+            record = self.do(checks.step, size=size)
+            self.assertEqual((record['status'], record['result']), ('passed', {'tests': {name: 'ok'}, 'says': [f'in {SOURCE}']}))
+
+    def test_training_without_the_data_set(self):
+        """What the losses say stands, right or wrong, when there are no images to train on to accuracy."""
+        size = steps.sizes(False, False)
+        for first, want in ((2.0, 'passed'), (3.0, 'failed')):
+            losses = {'cuda': [first] * size.train_steps, 'cpu': [2.0] * size.train_steps}
+            with unittest.mock.patch.multiple(checks, losses_on=lambda c, device: losses[device], embedded_data=unittest.mock.Mock(side_effect=runner.Skip('no data set: why'))):
+                record = self.do(checks.training, size=size)
+            self.assertEqual((record['status'], record['result']['to_accuracy'], record['result']['to_accuracy_reason']), (want, None, 'no data set: why'))
 
     def test_time_limit(self):
         began = time.monotonic()
@@ -191,6 +226,16 @@ class Script(unittest.TestCase):
         self.assertEqual((code, len(err.splitlines())), (2, 1))
         code, _, err = self.run_to_end('--build', '/no/such/folder')
         self.assertEqual((code, len(err.splitlines())), (2, 1))
+
+    def test_program_that_does_not_answer(self):
+        """One line that says why, and no file, whatever the program does instead of answering."""
+        bench = self.root / 'bench-doubles'
+        for text, words in (('#!/bin/sh\necho "bench: error while loading shared libraries: libx.so.9" >&2; exit 127\n', 'exit code 127: bench: error while loading shared libraries: libx.so.9'),
+                            ('#!/bin/sh\nkill -9 $$\n', 'ended by signal 9'), ('#!/no/such/shell\n', 'No such file'), ('#!/bin/sh\necho hello\n', 'no JSON')):
+            bench.write_text(text)
+            code, out, err = self.run_to_end()
+            self.assertEqual((code, out, len(err.splitlines()), self.out.exists()), (2, '', 1, False), err)
+            self.assertIn(words, err)
 
     def test_interrupt_and_resume(self):
         started = self.root / 'g.work/kernels/1.err'
