@@ -30,7 +30,7 @@ bench_projected bench_project_work(const gpu_file *g, rm_dtype dtype, const rm_c
 }
 
 /* ---- sums */
-typedef struct sums { uint64_t kernels, flops, bytes, least_bytes; double at_peaks_s, assumed_s; } sums;
+typedef struct sums { uint64_t kernels, flops, bytes, least_bytes, own_bytes, own_least_bytes; double at_peaks_s, assumed_s; } sums;
 
 static void add(sums *s, const rm_cuda_work *k, const bench_projected *p)
 {
@@ -38,6 +38,8 @@ static void add(sums *s, const rm_cuda_work *k, const bench_projected *p)
     s->flops += k->flops;
     s->bytes += k->bytes;
     s->least_bytes += k->least_bytes;
+    s->own_bytes += k->own_bytes;
+    s->own_least_bytes += k->own_least_bytes;
     s->at_peaks_s += p->at_peaks_s;
     s->assumed_s += p->assumed_s;
 }
@@ -84,7 +86,7 @@ static json_t *by_op_json(const sums by_op[RM_OPCODE_COUNT], double assumed_s)
 json_t *bench_project_row(const gpu_file *g, const rm_engine *e)
 {
     const rm_node *node;
-    sums all = { 0 }, own = { 0 }, by_op[RM_OPCODE_COUNT] = { { 0 } };
+    sums all = { 0 }, by_op[RM_OPCODE_COUNT] = { { 0 } };
     json_t *layers = json_array(), *row;
     const int32_t n = rm_net_nodes(e->net, &node);
     for (int32_t i = 0; i < n; i++) {
@@ -92,7 +94,6 @@ json_t *bench_project_row(const gpu_file *g, const rm_engine *e)
         const bench_projected p = bench_project_work(g, e->cfg.dtype, &k);
         add(&all, &k, &p);
         add(&by_op[node[i].op.code], &k, &p);
-        if (!k.tensor) add(&own, &k, &p);
         json_array_append_new(layers, layer_json(&node[i], &k, &p));
     }
     row = sums_json(&all);
@@ -106,8 +107,8 @@ json_t *bench_project_row(const gpu_file *g, const rm_engine *e)
     json_object_set_new(row, "classes", json_integer(e->cfg.classes));
     json_object_set_new(row, "images_per_s_at_peaks", json_real(e->cfg.batch / all.at_peaks_s));
     json_object_set_new(row, "images_per_s_assumed", json_real(e->cfg.batch / all.assumed_s));
-    json_object_set_new(row, "own_bytes", json_integer((json_int_t)own.bytes));
-    json_object_set_new(row, "own_least_bytes", json_integer((json_int_t)own.least_bytes));
+    json_object_set_new(row, "own_bytes", json_integer((json_int_t)all.own_bytes));
+    json_object_set_new(row, "own_least_bytes", json_integer((json_int_t)all.own_least_bytes));
     json_object_set_new(row, "by_op", by_op_json(by_op, all.assumed_s));
     json_object_set_new(row, "layers", layers);
     return row;

@@ -34,14 +34,22 @@ static dnn operands(const rm_op *op)
 
 static uint64_t masters(const rm_op *op) { return 4 * rm_shape_count(op->w.shape); }
 
+/* A kernel of our own beside cuDNN's, that reads and writes everything once. */
+static void add_own(rm_cuda_work *k, uint64_t bytes)
+{
+    k->kernels++;
+    k->bytes += bytes;
+    k->own_bytes += bytes;
+    k->own_least_bytes += bytes;
+}
+
 static rm_cuda_work conv(const rm_op *op)
 {
     const rm_op low = lowered(op);
     const dnn d = operands(op);
     rm_cuda_work k = { .kernels = 1, .tensor = true, .flops = rm_op_flops(&low), .bytes = d.x + d.w + d.y };
     const bool cast = op->code == RM_OP_CONV_BWD_WEIGHTS && (half(op->x.dtype) || low.w.shape.c != op->w.shape.c);
-    k.kernels += cast;
-    k.bytes += cast ? d.w + masters(op) : 0;
+    if (cast) add_own(&k, d.w + masters(op));
     return k;
 }
 
@@ -54,19 +62,18 @@ static rm_cuda_work fc(const rm_op *op)
     const bool casts = half(op->x.dtype);
     rm_cuda_work k = { .kernels = 1, .tensor = true, .flops = rm_op_flops(&low), .bytes = d.x + d.w + d.y };
     if (op->code == RM_OP_FC) {
-        k.kernels++;
-        k.bytes += d.y + logits;
+        add_own(&k, d.y + logits);
         return k;
     }
-    k.kernels += casts;
-    k.bytes += casts ? logits + d.y : 0;
+    if (casts) add_own(&k, logits + d.y);
     if (op->code == RM_OP_FC_BWD_DATA) return k;
-    k.kernels += 1 + casts; /* the bias' gradient; DW to fp32 */
-    k.bytes += logits + (casts ? d.w + masters(op) : 0);
+    add_own(&k, logits);                          /* the bias' gradient */
+    if (casts) add_own(&k, d.w + masters(op));    /* DW to fp32 */
+    if (casts) k.own_least_bytes -= logits;       /* both read the logits' gradient */
     return k;
 }
 
-/* ---- own kernels: passes over an activation */
+/* ---- what is no matrix product: passes over an activation */
 static uint64_t bn_passes(const rm_op *op)
 {
     const unsigned add = op->u.bn.add, relu = op->u.bn.relu, dy2 = op->dy2, training = op->u.bn.training;
@@ -75,7 +82,7 @@ static uint64_t bn_passes(const rm_op *op)
     return add ? 6 + relu + dy2 : 5 + 2 * dy2;
 }
 
-static rm_cuda_work own(const rm_op *op)
+static rm_cuda_work passes(const rm_op *op)
 {
     const uint64_t a = rm_shape_count(op->x.shape) * rm_dtype_bytes(op->x.dtype), y = rm_shape_count(op->y.shape), n = op->x.shape.n;
     const bool lars = op->code == RM_OP_OPTIM && op->u.optim.rule == RM_LARS;
@@ -98,12 +105,18 @@ static rm_cuda_work own(const rm_op *op)
 static bool is_conv(rm_opcode c) { return c == RM_OP_CONV || c == RM_OP_CONV_BWD_DATA || c == RM_OP_CONV_BWD_WEIGHTS; }
 static bool is_fc(rm_opcode c) { return c == RM_OP_FC || c == RM_OP_FC_BWD_DATA || c == RM_OP_FC_BWD_WEIGHTS; }
 
+static bool is_own(rm_opcode c) { return !is_conv(c) && !is_fc(c) && c != RM_OP_MAXPOOL && c != RM_OP_MAXPOOL_BWD; } /* max-pool is cuDNN's */
+
 rm_cuda_work rm_cuda_work_of(const rm_op *op)
 {
     rm_op complete = *op;
     if (rm_op_complete(&complete) != RM_OK) RM_BUG("an op that makes no sense");
-    rm_cuda_work k = is_conv(op->code) ? conv(&complete) : is_fc(op->code) ? fc(&complete) : own(&complete);
+    rm_cuda_work k = is_conv(op->code) ? conv(&complete) : is_fc(op->code) ? fc(&complete) : passes(&complete);
     k.least_bytes = rm_op_bytes_read(&complete) + rm_op_bytes_written(&complete);
+    if (is_own(op->code)) {
+        k.own_bytes = k.bytes;
+        k.own_least_bytes = k.least_bytes;
+    }
     return k;
 }
 

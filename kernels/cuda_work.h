@@ -10,6 +10,8 @@ typedef struct rm_cuda_work {
     uint64_t flops;             /* done: with the channels that 16-bit convolutions are padded to (8) */
     uint64_t bytes;             /* over the memory bus when every pass goes there */
     uint64_t least_bytes;       /* every operand once */
+    uint64_t own_bytes;         /* of `bytes`: moved by kernels of our own (kernels/cuda/kernels.h), not by cuDNN's */
+    uint64_t own_least_bytes;   /* what those kernels read and write of memory, once each */
 } rm_cuda_work;
 /* Layouts in `op` do not count, but for REORDER and AUGMENT, where a private one is padded. */
 rm_cuda_work rm_cuda_work_of(const rm_op *op);

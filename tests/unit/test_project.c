@@ -19,22 +19,23 @@ static rm_op op_of(const char *text)
 /* ---- ops */
 static void kernels_and_bytes_by_hand(void **state)
 {
-    static const struct { const char *text; int kernels; uint64_t bytes, flops; } want[] = {
+    static const struct { const char *text; int kernels; uint64_t bytes, flops, own, own_least; } want[] = {
         /* x 2*8*64*2 (3 channels padded to 8), w 16*8*9*2, y 2*16*64*2; 2*2*16*64*8*9 operations */
-        { "conv n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=bf16", 1, 2048 + 2304 + 4096, 294912 },
-        { "conv n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=f32", 1, 1536 + 1728 + 8192, 110592 },
-        { "conv_bwd_data n=2 c=16 h=8 w=8 o=16 k=1 s=1 p=0 dtype=f16", 1, 4096 + 512 + 4096, 65536 },
+        { "conv n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=bf16", 1, 2048 + 2304 + 4096, 294912, 0, 0 },
+        { "conv n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=f32", 1, 1536 + 1728 + 8192, 110592, 0, 0 },
+        { "conv_bwd_data n=2 c=16 h=8 w=8 o=16 k=1 s=1 p=0 dtype=f16", 1, 4096 + 512 + 4096, 65536, 0, 0 },
         /* and the cast of its result: w in 16 bits read, 16*3*9 masters written */
-        { "conv_bwd_weights n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=bf16", 2, 2048 + 2304 + 4096 + 2304 + 1728, 294912 },
-        { "conv_bwd_weights n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=f32", 1, 1536 + 1728 + 8192, 110592 },
+        { "conv_bwd_weights n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=bf16", 2, 2048 + 2304 + 4096 + 2304 + 1728, 294912, 2304 + 1728, 2304 + 1728 },
+        { "conv_bwd_weights n=2 c=3 h=8 w=8 o=16 k=3 s=1 p=1 dtype=f32", 1, 1536 + 1728 + 8192, 110592, 0, 0 },
         /* y in 16 bits written, read and written again as fp32 with the bias */
-        { "fc n=4 c=2048 o=1000 dtype=bf16", 2, 16384 + 4096000 + 8000 + 8000 + 16000, 16384000 },
-        { "fc_bwd_data n=4 c=2048 o=1000 dtype=bf16", 2, 16000 + 8000 + 16384 + 4096000 + 8000, 16384000 },
-        { "fc_bwd_weights n=4 c=2048 o=1000 dtype=bf16", 4, 16000 + 8000 + 16384 + 4096000 + 8000 + 4096000 + 8192000 + 16000, 16384000 },
-        { "fc_bwd_weights n=4 c=2048 o=1000 dtype=f32", 2, 32768 + 8192000 + 16000 + 16000, 16384000 },
-        { "maxpool n=2 c=64 h=112 w=112 k=3 s=2 p=1 dtype=bf16", 1, 3211264 + 802816 + 401408, 0 },
-        { "avgpool n=2 c=64 h=7 w=7 dtype=bf16", 1, 12544 + 256, 0 },
-        { "augment n=2 c=3 h=8 w=8 dtype=bf16", 1, 384 + 2048, 0 },
+        { "fc n=4 c=2048 o=1000 dtype=bf16", 2, 16384 + 4096000 + 8000 + 8000 + 16000, 16384000, 8000 + 16000, 8000 + 16000 },
+        { "fc_bwd_data n=4 c=2048 o=1000 dtype=bf16", 2, 16000 + 8000 + 16384 + 4096000 + 8000, 16384000, 16000 + 8000, 16000 + 8000 },
+        { "fc_bwd_weights n=4 c=2048 o=1000 dtype=bf16", 4, 16000 + 8000 + 16384 + 4096000 + 8000 + 4096000 + 8192000 + 16000, 16384000, 16000 + 8000 + 16000 + 4096000 + 8192000,
+          16000 + 8000 + 4096000 + 8192000 },
+        { "fc_bwd_weights n=4 c=2048 o=1000 dtype=f32", 2, 32768 + 8192000 + 16000 + 16000, 16384000, 16000, 16000 },
+        { "maxpool n=2 c=64 h=112 w=112 k=3 s=2 p=1 dtype=bf16", 1, 3211264 + 802816 + 401408, 0, 0, 0 },
+        { "avgpool n=2 c=64 h=7 w=7 dtype=bf16", 1, 12544 + 256, 0, 12544 + 256, 12544 + 256 },
+        { "augment n=2 c=3 h=8 w=8 dtype=bf16", 1, 384 + 2048, 0, 384 + 2048, 0 },
     };
     for (size_t i = 0; i < RM_COUNT(want); i++) {
         rm_op op = op_of(want[i].text);
@@ -43,6 +44,8 @@ static void kernels_and_bytes_by_hand(void **state)
         if (k.kernels != want[i].kernels || k.bytes != want[i].bytes || (want[i].flops && k.flops != want[i].flops))
             fail_msg("%s: %d kernels, %llu bytes, %llu flops", want[i].text, k.kernels, (unsigned long long)k.bytes, (unsigned long long)k.flops);
         assert_true(k.tensor == (want[i].flops != 0));
+        if (k.own_bytes != want[i].own || (want[i].own_least && k.own_least_bytes != want[i].own_least))
+            fail_msg("%s: own kernels move %llu bytes, at least %llu", want[i].text, (unsigned long long)k.own_bytes, (unsigned long long)k.own_least_bytes);
     }
 }
 
@@ -66,7 +69,7 @@ static void passes_over_the_activation(void **state)
         const rm_op op = op_of(want[i].text);
         const rm_cuda_work k = rm_cuda_work_of(&op);
         if (k.bytes != want[i].passes * 512u || k.kernels != want[i].kernels) fail_msg("%s: %llu bytes, %d kernels", want[i].text, (unsigned long long)k.bytes, k.kernels);
-        assert_false(k.tensor);
+        assert_true(!k.tensor && k.own_bytes == k.bytes && k.own_least_bytes == k.least_bytes);
     }
 }
 
@@ -135,6 +138,18 @@ static double sum(const json_t *list, const char *key, const char *only)
     return s;
 }
 
+/* Neither cuDNN's matrix products nor its max-pool; but the casts of their weights' gradients, and fc's bias, its gradient and three casts of logits. */
+static double own_bytes(const json_t *layers, const rm_graph *g)
+{
+    const double logits = 2 * 1000;
+    double own = sum(layers, "bytes", NULL) - sum(layers, "bytes", "conv") - sum(layers, "bytes", "fc") - sum(layers, "bytes", "maxpool");
+    for (int32_t i = 0; i < g->n_param; i++) {
+        const rm_param *p = &g->param[i];
+        if (p->role == RM_ROLE_WEIGHT) own += 4.0 * (double)p->count + 2.0 * (double)p->count * (p->shape.c == 3 ? 8.0 / 3 : 1);
+    }
+    return own + logits * (2 + 4) + 2 * logits * (4 + 2) + logits * 4;
+}
+
 static void a_network_adds_up(void **state)
 {
     static const char *const keys[] = { "kernels", "flops", "bytes", "least_bytes", "at_peaks_s", "assumed_s" };
@@ -151,6 +166,7 @@ static void a_network_adds_up(void **state)
     assert_string_equal(bench_row_text(row, "origin"), "projected");
     assert_true(fabs(sum(by_op, "share", NULL) - 1) < 1e-9);
     assert_true(near_to(bench_row_real(row, "images_per_s_at_peaks"), 2 / bench_row_real(row, "at_peaks_s")));
+    assert_true(near_to((double)bench_row_int(row, "own_bytes"), own_bytes(layers, &graph)));
     assert_true(bench_row_int(row, "own_bytes") > bench_row_int(row, "own_least_bytes"));
     rm_graph_free(&graph);
     json_decref(row);
