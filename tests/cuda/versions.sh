@@ -20,7 +20,7 @@ echo 'typedef int CUpti_ActivityKernel9;' > old/cupti.h
 echo 'typedef int CUpti_ActivityKernel10, CUpti_ActivityMemcpy6, CUpti_ActivityMemset4, CUpti_ActivityOverhead3; enum { CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER };' > new/cupti.h
 
 # the same build folder throughout: an answer is kept for the folder that it was asked of, no longer
-expect 0 'cudnn \[cuDNN 9.8 or later \(9.5 is in [^ ]*/old\)\] nccl \[2.11 in [^ ]*/old has no [^]]*\] cupti \[the one in [^ ]*/old is older' cmake -S . -B build -D DIR="$PWD/old"
+expect 0 'cudnn \[cuDNN 9.8 or later \(9.5 is in [^ ]*/old\)\] nccl \[2.11 in [^ ]*/old has no [^]]*\] cupti \[the one in [^ ]*/old has other records' cmake -S . -B build -D DIR="$PWD/old"
 expect 0 'cudnn \[\] nccl \[\] cupti \[\]' cmake -S . -B build -D DIR="$PWD/new"
 expect 0 'cudnn \[\] nccl \[\] cupti \[\]' cmake -S . -B build
 expect 0 'cudnn \[cuDNN 9.8' cmake -S . -B build -D DIR="$PWD/old"
