@@ -16,8 +16,8 @@
  * Errors of use (freed memory, capture rules, a wait for an event of another device, ...) are what the real runtime returns.
  *
  * Environment: RM_DOUBLES_GPU=FILE the GPU that is described (tests/cuda/devices/; default h100.json); RM_DOUBLES_GPUS=N how many (8);
- * RM_DOUBLES_FAULTS=... what shall go wrong, see each file. Findings go to stderr as "doubles: FINDING: ..." and make the program
- * end with 99.
+ * RM_DOUBLES_SPACE=GIB addresses for the memory of each (256; under valgrind less); RM_DOUBLES_FAULTS=... what shall go wrong, see each
+ * file. Findings go to stderr as "doubles: FINDING: ..." and make the program end with 99.
  *
  * Threads: any; one lock inside. Work runs under the lock on the thread that waits or asks. */
 #ifndef DBL_H
@@ -55,6 +55,9 @@ typedef struct dbl_ran {
 typedef struct dbl_call { const char *name; uint32_t correlation; bool enter; } dbl_call;
 typedef struct dbl_watch { void (*ran)(const dbl_ran *r); void (*call)(const dbl_call *c); } dbl_watch;
 void dbl_set_watch(const dbl_watch *w);         /* NULL: nobody watches */
+
+/* Kernels, cuDNN's too, do nothing when their turn comes: for counting what the host does, where what is computed does not matter. */
+void dbl_set_idle(bool idle);
 
 /* ---- of the NCCL double: communicators that ncclCommAbort() ended in this process */
 unsigned dbl_nccl_aborts(void);

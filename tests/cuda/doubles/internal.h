@@ -145,4 +145,6 @@ bool        dbl_launch_peers(const dbl_launch *l);         /* whether work in it
 
 /* ---- runtime_stream.c */
 cudaError_t dbl_enqueue_task(cudaStream_t s, dbl_task *t, const char *call);   /* no lock; t is taken over */
+/* ---- kernel.c */
+extern bool dbl_idle; /* dbl_set_idle() */
 #endif

@@ -224,9 +224,13 @@ static void run_block(void)
     }
 }
 
+bool dbl_idle;
+void dbl_set_idle(bool idle) { dbl_idle = idle; }
+
 static bool run_launch(void *ctx)
 {
     const launch *l = ctx;
+    if (dbl_idle) return true;
     run.l = l;
     run.args = (uintptr_t)l->closure;
     run.args_bytes = l->closure_bytes;

@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 enum { ALIGN = 256, MOST_BLOCKS = 1 << 20, MOST_REGISTERED = 256 };
-static const size_t PART = (size_t)1 << 38, PATTERN = (size_t)4 << 20;
+static const size_t PATTERN = (size_t)4 << 20;
 
 uintptr_t dbl_lo, dbl_hi;
 uint32_t *dbl_owner;
 dbl_block *dbl_blocks;
 static size_t n_blocks;
-static size_t next_page[DBL_PARTS], used_bytes[DBL_PARTS];
+static size_t part_bytes = (size_t)1 << 38, next_page[DBL_PARTS], used_bytes[DBL_PARTS];
 static int pattern = -1;
 static struct {
     uintptr_t lo, hi;
@@ -43,23 +43,25 @@ static bool make_pattern(void)
 static bool ready(void)
 {
     if (dbl_lo) return true;
-    void *range = reserve(PART * DBL_PARTS, PROT_NONE);
-    dbl_owner = reserve(PART * DBL_PARTS / DBL_PAGE * sizeof *dbl_owner, PROT_READ | PROT_WRITE);
+    const char *gib = getenv("RM_DOUBLES_SPACE");
+    if (gib && atoi(gib) > 0) part_bytes = (size_t)atoi(gib) << 30;
+    void *range = reserve(part_bytes * DBL_PARTS, PROT_NONE);
+    dbl_owner = reserve(part_bytes * DBL_PARTS / DBL_PAGE * sizeof *dbl_owner, PROT_READ | PROT_WRITE);
     dbl_blocks = reserve(MOST_BLOCKS * sizeof *dbl_blocks, PROT_READ | PROT_WRITE);
     if (!range || !dbl_owner || !dbl_blocks || !make_pattern()) return false;
     dbl_lo = (uintptr_t)range;
-    dbl_hi = dbl_lo + PART * DBL_PARTS;
+    dbl_hi = dbl_lo + part_bytes * DBL_PARTS;
     return true;
 }
 
 /* ---- blocks */
 static size_t pages_of(size_t bytes) { return (bytes + ALIGN + DBL_PAGE - 1) / DBL_PAGE; }
-static uint32_t *owner_of(int part, size_t page) { return &dbl_owner[(size_t)part * (PART / DBL_PAGE) + page]; }
+static uint32_t *owner_of(int part, size_t page) { return &dbl_owner[(size_t)part * (part_bytes / DBL_PAGE) + page]; }
 
 /* The first page of `n` that no live block has, from where the last search ended; 0: there are none. */
 static size_t find_pages(int part, size_t n)
 {
-    const size_t end = PART / DBL_PAGE - 1;
+    const size_t end = part_bytes / DBL_PAGE - 1;
     for (int turn = 0; turn < 2; turn++) {
         size_t run = 0;
         for (size_t page = next_page[part] ? next_page[part] : 1; page < end; page++) {
@@ -86,7 +88,7 @@ static void *block_new(int part, size_t bytes)
     static uint64_t numbers;
     if (!ready() || n_blocks == MOST_BLOCKS) return NULL;
     const size_t pages = pages_of(bytes), page = find_pages(part, pages + 2);
-    char *p = (char *)dbl_lo + (size_t)part * PART + (page + 1) * DBL_PAGE;
+    char *p = (char *)dbl_lo + (size_t)part * part_bytes + (page + 1) * DBL_PAGE;
     if (!page || !map_pattern(p, pages * DBL_PAGE)) return NULL;
     next_page[part] = page + pages + 1; /* the guard page behind is the next block's guard page in front */
     const uintptr_t lo = (uintptr_t)p + ALIGN;
@@ -167,7 +169,7 @@ cudaError_t CUDARTAPI cudaHostAlloc(void **p, size_t bytes, unsigned int flags)
 {
     dbl_lock();
     cudaError_t e = dbl_unsafe();
-    if (e == cudaSuccess) e = take(DBL_PINNED, PART / 2, p, bytes);
+    if (e == cudaSuccess) e = take(DBL_PINNED, part_bytes / 2, p, bytes);
     dbl_unlock();
     return dbl_said(e);
 }
