@@ -45,8 +45,9 @@ class Profile:
             key, equals, value = line.partition('=')
             if number is not None:
                 edge = (kind, callee_kind, function, callee)
-                self.calls[edge] += number
-                self.inclusive[edge] += int(line.split()[1])
+                if function not in OURS_TO_COUNT:
+                    self.calls[edge] += number
+                    self.inclusive[edge] += int(line.split()[1])
                 number, callee_kind = None, kind               # without cob=, the next callee is in the caller's object
             elif equals and key == 'ob':
                 kind = callee_kind = kind_of(value, self.program)

@@ -63,6 +63,10 @@ fn=memcpy
 ob=/b/program
 fn=count_work
 0 40
+cob=/lib/libc.so.6
+cfn=strcmp
+calls=1 0
+0 9
 totals: 1
 """
 
