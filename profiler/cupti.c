@@ -29,7 +29,7 @@ static struct {
     pthread_mutex_t lock;
     buffer *full;
     atomic_uint_fast64_t dropped;
-    bool taken;
+    bool taken, theirs, clocked; /* theirs: another profiler watches the process; clocked: CUPTI has our clock, which it is given once */
 } watcher = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* CONCURRENT_KERNEL, for KERNEL makes kernels run one after the other. DRIVER, for NCCL and cuDNN launch past the runtime. */
@@ -69,6 +69,7 @@ static rm_status check(CUptiResult r, const char *what)
     const char *name = NULL;
     if (r == CUPTI_SUCCESS) return RM_OK;
     (void)cuptiGetResultString(r, &name);
+    watcher.theirs |= r == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED;
     return rm_fail(RM_E_UNSUPPORTED, "CUPTI cannot %s: %s (%s, %d)", what, meaning(r), name ? name : "?", (int)r);
 }
 
@@ -159,7 +160,8 @@ static rm_status begin(void)
     uint8_t zeroed = 1; /* else CUPTI zeroes them, on a thread that launches */
     size_t bytes = sizeof zeroed;
     RM_TRY(check(cuptiActivitySetAttribute(CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER, &bytes, &zeroed), "begin"));
-    RM_TRY(check(cuptiActivityRegisterTimestampCallback(raw_ns), "take our clock"));
+    if (!watcher.clocked) RM_TRY(check(cuptiActivityRegisterTimestampCallback(raw_ns), "take our clock"));
+    watcher.clocked = true;
     RM_TRY(check(cuptiActivityRegisterCallbacks(give_buffer, take_buffer), "take our buffers"));
     return enable();
 }
@@ -169,6 +171,7 @@ static void end(void)
     disable();
     (void)cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
     (void)cuptiFinalize();
+    watcher.clocked = false;
     free_all(take_all());
 }
 
@@ -194,7 +197,9 @@ rm_status rm_cupti_open(rm_cupti **out)
     rm_cupti *c = calloc(1, sizeof *c);
     rm_status st = c ? begin() : rm_fail(RM_E_NOMEM, "out of memory for CUPTI");
     if (st != RM_OK) {
-        if (c) end();
+        if (c && watcher.theirs) free_all(take_all()); /* what is recorded is another profiler's, and ending CUPTI would end that one's */
+        else if (c) end();
+        watcher.theirs = false;
         free(c);
         leave_watcher();
         return st;

@@ -279,13 +279,24 @@ CUptiResult CUPTIAPI cuptiActivityEnable(CUpti_ActivityKind kind)
     return r;
 }
 
-CUptiResult CUPTIAPI cuptiActivityDisable(CUpti_ActivityKind kind) { return set(kind, false); }
+/* What another profiler records is not ours to end. */
+static void not_theirs(const char *call)
+{
+    if (dbl_fault("cupti-39")) dbl_finding("cupti: %s while another profiler watches the process", call);
+}
+
+CUptiResult CUPTIAPI cuptiActivityDisable(CUpti_ActivityKind kind)
+{
+    not_theirs("cuptiActivityDisable");
+    return set(kind, false);
+}
 
 /* As CUPTI: flushing itself is overhead, which the next flush tells. */
 CUptiResult CUPTIAPI cuptiActivityFlushAll(uint32_t flag)
 {
     slot full[MOST_SLOTS];
     const uint64_t begin = dbl_now_ns();
+    not_theirs("cuptiActivityFlushAll");
     if (device_busy()) dbl_finding("cupti: a flush while the device has work: some of it will be missing");
     if (n_pushed) dbl_finding("cupti: %d of what was pushed is not popped at a flush", n_pushed);
     if (flag != CUPTI_ACTIVITY_FLAG_FLUSH_FORCED) return CUPTI_SUCCESS; /* only full buffers, which are out already */
