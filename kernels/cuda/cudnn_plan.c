@@ -293,14 +293,15 @@ static rm_cudnn_plan *kept(const rm_cudnn_graph *g, const rm_cudnn_device *dev, 
     return NULL;
 }
 
-static rm_status pick_one(const rm_cudnn_graph *g, rm_cudnn_list *list, rm_cudnn_pick pick, void *context, rm_cudnn_plan *out)
+static rm_status pick_one(const rm_cudnn_graph *g, rm_cudnn_list *list, rm_cudnn_pick pick, void *context, rm_cudnn_plan *out, bool *out_sure)
 {
     const rm_cudnn_plan *can[RM_CUDNN_CANDIDATES];
     size_t n = 0, at = 0;
     for (size_t i = 0; i < list->n; i++)
         if (list->plan[i].plan) can[n++] = &list->plan[i];
     if (!n) return rm_fail(RM_E_UNSUPPORTED, "cudnn: %s: every engine is compiled at run time, which needs the GPU", g->key);
-    if (pick) RM_TRY(pick(context, g, can, n, &at));
+    *out_sure = true;
+    if (pick) RM_TRY(pick(context, g, can, n, &at, out_sure));
     RM_ASSERT(at < n);
     rm_cudnn_plan *chosen = &list->plan[can[at] - list->plan];
     *out = *chosen;
@@ -317,11 +318,12 @@ static rm_status keep(rm_cudnn_cache *cache, const rm_cudnn_graph *g, const rm_c
     return st;
 }
 
-static rm_status choose(const rm_cudnn_graph *g, const rm_cudnn_device *dev, const rm_cudnn_rules *rules, rm_cudnn_pick pick, void *context, rm_cudnn_plan *out)
+static rm_status choose(const rm_cudnn_graph *g, const rm_cudnn_device *dev, const rm_cudnn_rules *rules, rm_cudnn_pick pick, void *context, rm_cudnn_plan *out,
+                        bool *out_sure)
 {
     rm_cudnn_list list;
     RM_TRY(rm_cudnn_candidates(g, dev, rules, &list));
-    rm_status st = pick_one(g, &list, pick, context, out);
+    rm_status st = pick_one(g, &list, pick, context, out, out_sure);
     rm_cudnn_list_free(&list);
     return st;
 }
@@ -336,8 +338,9 @@ rm_status rm_cudnn_plan_new(const rm_cudnn_graph *g, const rm_cudnn_device *dev,
     }
     p = calloc(1, sizeof *p);
     if (!p) return rm_fail(RM_E_NOMEM, "cudnn: no memory for a plan");
-    rm_status st = choose(g, dev, rules, pick, context, p);
-    if (st == RM_OK && cache) st = keep(cache, g, p);
+    bool sure = false;
+    rm_status st = choose(g, dev, rules, pick, context, p, &sure);
+    if (st == RM_OK && cache && sure) st = keep(cache, g, p);
     if (st != RM_OK) {
         rm_cudnn_plan_free(p);
         return st;

@@ -45,11 +45,12 @@ typedef struct rm_cudnn_list {
 rm_status rm_cudnn_candidates(const rm_cudnn_graph *g, const rm_cudnn_device *dev, const rm_cudnn_rules *rules, rm_cudnn_list *out_list) RM_CHECKED;
 void      rm_cudnn_list_free(rm_cudnn_list *list);
 
-/* Chooses among n >= 1 plans that can run: an index. NULL as callback: the first, cuDNN's own order. */
-typedef rm_status (*rm_cudnn_pick)(void *context, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index);
+/* Chooses among n >= 1 plans that can run: an index. *out_sure, true before the call: whether later runs may keep to it, which a choice that was not
+ * timed is not good enough for. NULL as callback: the first, cuDNN's own order, and sure. */
+typedef rm_status (*rm_cudnn_pick)(void *context, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index, bool *out_sure);
 
 /* The plan that the cache (may be NULL) has for this graph if it still keeps the rules and cuDNN takes it, else the chosen one,
- * which is put into the cache. The caller frees with rm_cudnn_plan_free(). */
+ * which is put into the cache where it is sure. The caller frees with rm_cudnn_plan_free(). */
 rm_status rm_cudnn_plan_new(const rm_cudnn_graph *g, const rm_cudnn_device *dev, const rm_cudnn_rules *rules, rm_cudnn_cache *cache, rm_cudnn_pick pick,
                             void *context, rm_cudnn_plan **out_plan) RM_CHECKED;
 void      rm_cudnn_plan_free(rm_cudnn_plan *p); /* NULL is fine */

@@ -206,11 +206,13 @@ typedef struct picks {
     int asked;
     size_t n;
     rm_status answer;
+    bool unsure;
 } picks;
 
-static rm_status pick_last(void *context, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index)
+static rm_status pick_last(void *context, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index, bool *out_sure)
 {
     picks *p = context;
+    *out_sure = !p->unsure;
     p->asked++;
     p->n = n;
     for (size_t i = 0; i < n; i++) assert_non_null(plan[i]->plan);
@@ -256,6 +258,27 @@ static void the_chosen_plan_is_kept(void **state)
     rm_cudnn_plan_free(again);
     rm_cudnn_plan_free(plain);
     rm_cudnn_plan_free(first);
+    rm_cudnn_cache_close(c);
+    rm_cudnn_graph_free(g);
+    rm_cudnn_device_free(dev);
+}
+
+/* Another run may have the time, or the memory, to try the candidates. */
+static void a_choice_that_was_not_timed_is_not_kept(void **state)
+{
+    rm_cudnn_device *dev = gpu("h100");
+    rm_cudnn_graph *g = graph(CONV);
+    const rm_cudnn_rules rules = rm_cudnn_rules_for(&g->op, false);
+    picks asked = { .unsure = true };
+    rm_cudnn_cache *c = opened(in_folder("unsure.json"), dev->identity);
+    rm_cudnn_plan *p = planned(g, dev, rules, c, &asked);
+    assert_int_equal(rm_cudnn_cache_count(c), 0);
+    asked.unsure = false;
+    rm_cudnn_plan *sure = planned(g, dev, rules, c, &asked);
+    assert_int_equal(asked.asked, 2);
+    assert_int_equal(rm_cudnn_cache_count(c), 1);
+    rm_cudnn_plan_free(sure);
+    rm_cudnn_plan_free(p);
     rm_cudnn_cache_close(c);
     rm_cudnn_graph_free(g);
     rm_cudnn_device_free(dev);
@@ -486,6 +509,7 @@ int main(void)
         cmocka_unit_test(a_place_that_cannot_be_written_is_no_failure),
         cmocka_unit_test(cut_and_changed_files_give_no_wrong_plan),
         cmocka_unit_test(the_chosen_plan_is_kept),
+        cmocka_unit_test(a_choice_that_was_not_timed_is_not_kept),
         cmocka_unit_test(data_is_bound_by_slot),
         cmocka_unit_test(a_plan_names_tensors_by_slot),
         cmocka_unit_test(a_failed_choice_is_passed_on),

@@ -81,7 +81,7 @@ static void open_gpu(void)
     FINE(rm_cudnn_device_open(0, &gpu));
 }
 
-static rm_status most_workspace(void *unused, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index)
+static rm_status most_workspace(void *unused, const rm_cudnn_graph *g, const rm_cudnn_plan *const *plan, size_t n, size_t *out_index, bool *out_sure)
 {
     *out_index = 0;
     for (size_t i = 1; i < n; i++)
