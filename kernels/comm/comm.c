@@ -110,6 +110,16 @@ rm_status rm_comm_barrier(rm_comm *c)
     return c->ops->barrier(c);
 }
 
+rm_status rm_comm_barrier_within(rm_comm *c, double timeout_s)
+{
+    if (!c || !c->ops->set_timeout) return rm_comm_barrier(c);
+    const uint64_t ns = (uint64_t)(timeout_s * 1e9), was = c->ops->set_timeout(c, ns);
+    if (was > ns) (void)c->ops->set_timeout(c, was);
+    const rm_status st = rm_comm_barrier(c);
+    (void)c->ops->set_timeout(c, was);
+    return st;
+}
+
 rm_status rm_comm_broadcast(rm_comm *c, rm_span span, int root)
 {
     if (!c) return RM_OK;

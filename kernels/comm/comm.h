@@ -20,7 +20,7 @@
 #define RM_COMM_H
 #include "kernels/device.h"
 
-enum { RM_COMM_ABI = 4, RM_COMM_DIGEST_BYTES = 64, RM_COMM_HOST_BYTES = 64 };
+enum { RM_COMM_ABI = 5, RM_COMM_SETUP_S = 600 /* for what one rank prepares on a GPU while the others wait */, RM_COMM_DIGEST_BYTES = 64, RM_COMM_HOST_BYTES = 64 };
 typedef char rm_comm_host_name[RM_COMM_HOST_BYTES];
 typedef struct rm_comm rm_comm;
 typedef struct rm_request rm_request;
@@ -42,6 +42,7 @@ typedef struct rm_comm_ops {
     void      (*close)(rm_comm *c);
     void      (*abort)(rm_comm *c, int exit_code);
     rm_status (*barrier)(rm_comm *c);
+    uint64_t  (*set_timeout)(rm_comm *c, uint64_t ns);  /* of calls between hosts, from the next one on; returns what it was. NULL: none waits */
     rm_status (*broadcast)(rm_comm *c, rm_span span, int root);
     rm_status (*host_reduce)(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how);
     rm_status (*host_gather)(rm_comm *c, const void *mine, size_t bytes, void *all);
@@ -72,6 +73,8 @@ int       rm_comm_rank(const rm_comm *c);           /* 0 for NULL */
 int       rm_comm_size(const rm_comm *c);           /* 1 for NULL */
 const char *rm_comm_host(const rm_comm *c, int rank); /* where a rank runs, as that host calls itself; the communicator's own text */
 rm_status rm_comm_barrier(rm_comm *c) RM_CHECKED;
+/* The same where one rank may come much later than the others, by what it has to prepare: waits that long where the time-out is shorter. */
+rm_status rm_comm_barrier_within(rm_comm *c, double timeout_s) RM_CHECKED;
 rm_status rm_comm_broadcast(rm_comm *c, rm_span span, int root) RM_CHECKED;                       /* device memory; sync */
 rm_status rm_comm_host_reduce(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how) RM_CHECKED; /* F64, F32, I32(int32), U8 */
 rm_status rm_comm_host_gather(rm_comm *c, const void *mine, size_t bytes, void *all) RM_CHECKED;  /* `all`: size*bytes on rank 0 */

@@ -458,6 +458,15 @@ static rm_status host_job(rm_comm *c, host_call h)
     return perform(mpi_of(c), &h.job);
 }
 
+/* Between jobs: the thread reads it in the next one, which is handed over after this. */
+static uint64_t mpi_set_timeout(rm_comm *c, uint64_t ns)
+{
+    mpi_comm *m = mpi_of(c);
+    const uint64_t was = m->timeout_ns;
+    m->timeout_ns = ns;
+    return was;
+}
+
 static rm_status mpi_barrier(rm_comm *c) { return host_job(c, (host_call){ .job.run = run_barrier }); }
 static rm_status mpi_check(rm_comm *c) { return host_job(c, (host_call){ .job = { .run = run_check, .alone = true } }); }
 
@@ -618,6 +627,7 @@ const rm_comm_ops rm_comm_mpi = {
     .close = mpi_close,
     .abort = mpi_abort,
     .barrier = mpi_barrier,
+    .set_timeout = mpi_set_timeout,
     .broadcast = mpi_broadcast,
     .host_reduce = mpi_host_reduce,
     .host_gather = mpi_host_gather,

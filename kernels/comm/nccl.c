@@ -92,6 +92,15 @@ static rm_status call_broadcast(rm_comm *host, void *args)
 
 static rm_status nccl_barrier(rm_comm *c) { return on_host(c, call_barrier, NULL); }
 
+static uint64_t nccl_set_timeout(rm_comm *c, uint64_t ns)
+{
+    nccl_comm *m = nccl_of(c);
+    pthread_mutex_lock(&m->host_lock);
+    const uint64_t was = m->host->ops->set_timeout(m->host, ns);
+    pthread_mutex_unlock(&m->host_lock);
+    return was;
+}
+
 static rm_status nccl_host_reduce(rm_comm *c, void *inout, uint64_t count, rm_dtype dtype, rm_reduce how)
 {
     return on_host(c, call_reduce, &(host_args){ .inout = inout, .count = count, .dtype = dtype, .how = how });
@@ -380,6 +389,7 @@ const rm_comm_ops rm_comm_nccl = {
     .close = nccl_close,
     .abort = nccl_abort,
     .barrier = nccl_barrier,
+    .set_timeout = nccl_set_timeout,
     .broadcast = nccl_broadcast,
     .host_reduce = nccl_host_reduce,
     .host_gather = nccl_host_gather,
