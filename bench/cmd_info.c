@@ -225,7 +225,9 @@ static void print_parts(const char *title, const json_t *list)
         if (!usable) printf(": %s", bench_row_text(part, "reason"));
         if (usable && library[0] && strcmp(library, "none") != 0) printf(" (%s)", library);
         if (json_array_size(json_object_get(part, "dtypes"))) {
-            printf("\n  %14s %lld %s, %s;", "", bench_row_int(part, "threads"), strcmp(bench_row_text(part, "name"), "cuda") ? "threads" : "multiprocessors", bench_row_text(part, "hardware"));
+            const bool gpu = strcmp(bench_row_text(part, "name"), "cuda") == 0; /* its threads are the host's, which enqueues */
+            if (gpu) printf("\n  %14s %s, %s;", "", bench_row_text(part, "hardware"), bench_row_text(part, "isa"));
+            else printf("\n  %14s %lld threads, %s;", "", bench_row_int(part, "threads"), bench_row_text(part, "hardware"));
             print_dtypes(part);
         }
         putchar('\n');

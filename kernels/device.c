@@ -119,6 +119,20 @@ void rm_device_get_info(const rm_device *d, rm_device_info *out_info)
     d->ops->info(d, out_info);
 }
 
+rm_status rm_device_describe(const char *name, const rm_device_config *cfg, rm_device_info *out_info)
+{
+    static const rm_device_config defaults = { .ordinal = 0 };
+    const rm_device_ops *ops = NULL;
+    rm_device *d = NULL;
+    RM_TRY(find_device(name, &ops));
+    memset(out_info, 0, sizeof *out_info);
+    if (ops->describe) return ops->describe(cfg ? cfg : &defaults, out_info);
+    RM_TRY(rm_device_open_ops(ops, cfg, &d));
+    rm_device_get_info(d, out_info);
+    rm_device_close(d);
+    return RM_OK;
+}
+
 const char *rm_device_name(const rm_device *d) { return d->ops->name; }
 uint64_t rm_device_allocs(const rm_device *d) { return d->allocs; }
 uint64_t rm_device_runs(const rm_device *d) { return d->runs; }
@@ -137,6 +151,13 @@ rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf)
     if (d->live_bytes > d->peak_bytes) d->peak_bytes = d->live_bytes;
     *out_buf = buf;
     return RM_OK;
+}
+
+void rm_buf_abandon(rm_device *d, rm_buf *buf)
+{
+    RM_ASSERT(buf->device == d && d->live > 0);
+    d->live--;
+    d->live_bytes -= buf->bytes;
 }
 
 void rm_buf_free(rm_device *d, rm_buf *buf)

@@ -11,7 +11,7 @@
 #define RM_DEVICE_H
 #include "kernels/op.h"
 
-enum { RM_DEVICE_ABI = 3 };
+enum { RM_DEVICE_ABI = 4 };
 typedef struct rm_device rm_device;
 typedef struct rm_buf    rm_buf;    /* untyped bytes, one memory kind */
 typedef struct rm_queue  rm_queue;  /* in-order queue; NULL means the device's compute queue */
@@ -63,6 +63,8 @@ typedef struct rm_device_ops {
     rm_status (*open)(const rm_device_config *cfg, rm_device **out_device);
     void      (*close)(rm_device *d);
     void      (*info)(const rm_device *d, rm_device_info *out_info);
+    /* What info() would say, without taking the device: no context, no memory. NULL: it must be opened for that, which costs nobody anything. */
+    rm_status (*describe)(const rm_device_config *cfg, rm_device_info *out_info);
 
     rm_status (*alloc)(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf);
     void      (*release)(rm_device *d, rm_buf *buf);
@@ -111,6 +113,8 @@ rm_status rm_device_count(const char *name, int32_t *out_n) RM_CHECKED;
 rm_status rm_device_open_ops(const rm_device_ops *ops, const rm_device_config *cfg, rm_device **out_device) RM_CHECKED;
 void      rm_device_close(rm_device *d);                /* NULL is fine. Sync */
 void      rm_device_get_info(const rm_device *d, rm_device_info *out_info);
+/* What rm_device_get_info() would say of the device that rm_device_open() would open, which stays free for others. Errors as there. Sync. */
+rm_status rm_device_describe(const char *name, const rm_device_config *cfg, rm_device_info *out_info) RM_CHECKED;
 const char *rm_device_name(const rm_device *d);
 /* What figures taken on a device of this name are: "measured"; "emulated" for cuda in a program that has test doubles in place of its libraries. */
 const char *rm_device_origin(const char *name);
@@ -118,6 +122,8 @@ const char *rm_device_origin(const char *name);
 /* ---- memory. Buffers are aligned to 4096 bytes and zeroed. */
 rm_status rm_buf_alloc(rm_device *d, rm_mem mem, size_t bytes, rm_buf **out_buf) RM_CHECKED; /* RM_E_NOMEM. Sync */
 void      rm_buf_free(rm_device *d, rm_buf *buf);       /* NULL is fine. Sync */
+/* Never freed, and no longer counted: somebody who does not come back may use it. The device can be closed. */
+void      rm_buf_abandon(rm_device *d, rm_buf *buf);
 size_t    rm_buf_bytes(const rm_buf *buf);
 /* Host address of a buffer that the host can address (all of ref, null, cpu; pinned of cuda), else NULL. */
 void     *rm_buf_host(rm_buf *buf);

@@ -93,14 +93,22 @@ static void free_requests(nccl_comm *m, nccl_request *r)
     }
 }
 
-/* What a thread that does not come back yet may use stays. */
+/* The device may be closed all the same. */
+static void leave_behind(nccl_comm *m)
+{
+    for (nccl_wire *w = m->wire; w; w = w->older) rm_buf_abandon(m->base.device, w->buf);
+}
+
 void nccl_close(rm_comm *c)
 {
     nccl_comm *m = nccl_of(c);
-    const bool ended = nccl_watch_end(m);
-    if (ended && m->queue) (void)!rm_device_sync(m->base.device, m->queue); /* an aborted kernel has the caller's memory until it ends */
-    if (ended) free_requests(m, m->free);
-    if (ended) free_requests(m, m->live);
+    if (!nccl_watch_end(m)) {
+        leave_behind(m); /* a thread that does not come back yet, and what NCCL still has on its queue, may use all of it */
+        return;
+    }
+    if (m->queue) (void)!rm_device_sync(m->base.device, m->queue); /* an aborted kernel has the caller's memory until it ends */
+    free_requests(m, m->free);
+    free_requests(m, m->live);
     for (nccl_wire *w; (w = m->wire);) {
         m->wire = w->older;
         rm_buf_free(m->base.device, w->buf);
@@ -108,7 +116,6 @@ void nccl_close(rm_comm *c)
     }
     rm_mark_free(m->base.device, m->now);
     rm_queue_free(m->base.device, m->queue);
-    if (!ended) return;
     rm_comm_close(m->host);
     pthread_mutex_destroy(&m->host_lock);
     pthread_mutex_destroy(&m->lock);

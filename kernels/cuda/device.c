@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE = 4096, REBASE_NS = 100000000, TRIES = 4, NEAR_NS = 20000 };
+enum { PAGE = 4096, REBASE_NS = 100000000, TRIES = 4, NEAR_NS = 20000, LEAST_MAJOR = 8 /* compute capability */ };
 
 rm_status rm_cuda_check(cudaError_t e, const char *what)
 {
@@ -30,13 +30,31 @@ static rm_status no_gpu(cudaError_t e)
     return rm_fail(RM_E_UNSUPPORTED, "cuda: no usable GPU here: %s", why);
 }
 
+static bool new_enough(int ordinal)
+{
+    int major = 0;
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal) == cudaSuccess && major >= LEAST_MAJOR;
+}
+
+static rm_status too_old(const struct cudaDeviceProp *p)
+{
+    return rm_fail(RM_E_UNSUPPORTED, "cuda: %s has compute capability %d.%d, and this program needs %d.0 or newer: the A100 and later GPUs", p->name, p->major, p->minor, LEAST_MAJOR);
+}
+
+/* None of these calls takes a GPU. */
 static rm_status cuda_available(void)
 {
     int n = 0;
+    struct cudaDeviceProp p;
     const cudaError_t e = cudaGetDeviceCount(&n);
-    if (e == cudaSuccess && n > 0) return RM_OK;
-    (void)cudaGetLastError();
-    return no_gpu(e);
+    if (e != cudaSuccess || n <= 0) {
+        (void)cudaGetLastError();
+        return no_gpu(e);
+    }
+    for (int i = 0; i < n; i++)
+        if (new_enough(i)) return RM_OK;
+    RM_TRY(rm_cuda_check(cudaGetDeviceProperties(&p, 0), "ask a GPU what it is"));
+    return too_old(&p);
 }
 
 static int32_t cuda_count(void)
@@ -45,15 +63,24 @@ static int32_t cuda_count(void)
     return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
 }
 
-static rm_status fill_info(cuda_device *d)
+static rm_status check_ordinal(int ordinal)
+{
+    int n = 0;
+    if (ordinal < 0) return rm_fail(RM_E_ARG, "cuda: GPU %d does not exist: they are counted from 0", ordinal);
+    RM_TRY(rm_cuda_check(cudaGetDeviceCount(&n), "count the GPUs"));
+    if (ordinal < n) return RM_OK;
+    return rm_fail(RM_E_ARG, "cuda: this process is to take GPU %d, but %d are visible: start fewer ranks on this host, or let CUDA_VISIBLE_DEVICES show more", ordinal, n);
+}
+
+/* None of these calls makes a context: who starts the ranks may ask, and the GPU stays theirs. */
+static rm_status cuda_describe(const rm_device_config *cfg, rm_device_info *i)
 {
     struct cudaDeviceProp p;
     int runtime = 0;
-    RM_TRY(rm_cuda_check(cudaGetDeviceProperties(&p, d->ordinal), "ask a GPU what it is"));
+    RM_TRY(check_ordinal(cfg->ordinal));
+    RM_TRY(rm_cuda_check(cudaGetDeviceProperties(&p, cfg->ordinal), "ask a GPU what it is"));
     RM_TRY(rm_cuda_check(cudaRuntimeGetVersion(&runtime), "ask the runtime for its version"));
-    if (p.major < 8)
-        return rm_fail(RM_E_UNSUPPORTED, "cuda: %s has compute capability %d.%d; this program needs 8.0 (A100) or newer", p.name, p.major, p.minor);
-    rm_device_info *i = &d->info;
+    if (p.major < LEAST_MAJOR) return too_old(&p);
     const size_t v = cudnnGetVersion();
     snprintf(i->device, sizeof i->device, "cuda");
     snprintf(i->name, sizeof i->name, "%.70s%s", p.name, rm_cuda_doubles ? " (test double)" : "");
@@ -87,14 +114,10 @@ static rm_status queue_open(rm_queue *q)
     return rm_cuda_check(cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking), "make a stream");
 }
 
-static rm_status open_parts(cuda_device *d)
+static rm_status open_parts(cuda_device *d, const rm_device_config *cfg)
 {
-    int n = 0;
-    RM_TRY(rm_cuda_check(cudaGetDeviceCount(&n), "count the GPUs"));
-    if (d->ordinal >= n)
-        return rm_fail(RM_E_ARG, "cuda: this process is to take GPU %d, but %d are visible: start fewer ranks on this host, or let CUDA_VISIBLE_DEVICES show more", d->ordinal, n);
+    RM_TRY(cuda_describe(cfg, &d->info));
     RM_TRY(rm_cuda_check(cudaSetDevice(d->ordinal), "take a GPU"));
-    RM_TRY(fill_info(d));
     RM_TRY(queue_open(&d->compute));
     RM_TRY(rm_cuda_check(cudaEventCreate(&d->base_event), "make an event"));
     RM_TRY(rm_cudnn_check(cudnnCreate(&d->cudnn), "begin"));
@@ -132,13 +155,12 @@ static rm_status cannot_open(rm_status st)
 
 static rm_status cuda_open(const rm_device_config *cfg, rm_device **out_device)
 {
-    if (cfg->ordinal < 0) return rm_fail(RM_E_ARG, "cuda: GPU %d does not exist: they are counted from 0", cfg->ordinal);
     cuda_device *d = calloc(1, sizeof *d);
     if (!d) return rm_fail(RM_E_NOMEM, "cuda: no memory for the device");
     d->ordinal = cfg->ordinal;
     d->deterministic = cfg->deterministic;
     d->reference_only = cfg->reference_only || (rm_cuda_doubles && !rm_cuda_doubles[0]); /* their times mean nothing */
-    const rm_status st = open_parts(d);
+    const rm_status st = open_parts(d, cfg);
     if (st != RM_OK) {
         cuda_close(&d->base);
         return cannot_open(st);
@@ -332,8 +354,13 @@ static rm_status cuda_record_end(rm_device *dev, rm_recording **out_recording)
     rm_recording *r = calloc(1, sizeof *r);
     rm_status st = r ? rm_cuda_check(cudaGraphInstantiate(&r->exec, graph, 0), "make a step of what was recorded") : rm_fail(RM_E_NOMEM, "cuda: no memory for a recording");
     cudaGraphDestroy(graph);
-    if (st == RM_OK) *out_recording = r;
-    else free(r);
+    if (st == RM_OK) st = rm_cuda_check(cudaGraphUpload(r->exec, d->compute.stream), "make a step of what was recorded"); /* not within its first run */
+    if (st == RM_OK) {
+        *out_recording = r;
+        return RM_OK;
+    }
+    if (r && r->exec) (void)cudaGraphExecDestroy(r->exec);
+    free(r);
     return st;
 }
 
@@ -363,7 +390,7 @@ static void cuda_keep(rm_device *dev, bool save)
 
 const rm_device_ops rm_device_cuda = {
     .abi = RM_DEVICE_ABI, .name = "cuda", .summary = "NVIDIA GPUs (cuDNN)",
-    .available = cuda_available, .count = cuda_count, .open = cuda_open, .close = cuda_close, .info = cuda_info,
+    .available = cuda_available, .count = cuda_count, .open = cuda_open, .close = cuda_close, .info = cuda_info, .describe = cuda_describe,
     .alloc = cuda_alloc, .release = cuda_release, .host = cuda_host, .write = cuda_write, .read = cuda_read, .fill = cuda_fill,
     .queue_new = cuda_queue_new, .queue_free = cuda_queue_free, .sync = cuda_sync,
     .mark_new = cuda_mark_new, .mark_free = cuda_mark_free, .mark_set = cuda_mark_set, .mark_wait = cuda_mark_wait,

@@ -47,4 +47,15 @@ RM_DOUBLES_GPUS=1 RM_DOUBLES_FAULTS=nvml-cuda:12020 "$bench" kernels --device au
 [ "$(grep -c 'passes over the GPU' auto.err)" = 1 ] || fail "auto.err: $(cat auto.err)"
 if "$bench" info --device cuda | grep -q 'CUDA         found'; then says auto.err 'the driver 580.65.06 runs CUDA up to 12.2'; fi
 python3 -c 'import json; e = json.load(open("k.json"))["environment"]["hard"]; assert e["device"] == "cpu", e' || fail "k.json does not say cpu"
+
+# on test doubles: a GPU that is too old is not usable, and why; another one has its multiprocessors, not the host's one thread
+doubles=$(dirname "$bench")/bench-doubles
+[ -x "$doubles" ] || finish
+sed 's/"deviceVer": *[0-9]*/"deviceVer": 750/' "$RM_SOURCE_DIR/tests/cuda/devices/h100.json" > old.json
+RM_DOUBLES_GPU=$PWD/old.json "$doubles" info > old.txt 2> old.err || fail "info fails with an old GPU: $(cat old.err)"
+says old.txt 'has compute capability 7.5, and this program needs 8.0 or newer'
+says old.txt '--device auto takes cpu here'
+grep -q 'usable: --device auto takes cuda' old.txt && fail "an old GPU is called usable"
+"$doubles" info --device cuda > h100.txt 2> h100.err || fail "info fails on the doubles: $(cat h100.err)"
+says h100.txt 'sm_90, 132 multiprocessors'
 finish

@@ -23,6 +23,7 @@ cudnnStatus_t __wrap_cudnnCreate(cudnnHandle_t *handle)
     struct cudnnContext *h = calloc(1, sizeof *h);
     if (!h) return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
     h->gpu = dbl_current();
+    dbl_takes();
     *handle = h;
     return CUDNN_STATUS_SUCCESS;
 }

@@ -267,6 +267,24 @@ static void a_device_that_tries_candidates_computes_the_same(void **state)
     f.d = first;
 }
 
+/* Who starts ranks asks what they will have, and takes no GPU. */
+static void a_description_takes_no_gpu(void **state)
+{
+    rm_device_info want, got;
+    const rm_device_config none = { .ordinal = 64 };
+    rm_device_get_info(f.d, &want);
+    const unsigned took = dbl_took();
+    ok(rm_device_describe("cuda", NULL, &got));
+    assert_int_equal(rm_device_describe("cuda", &none, &got), RM_E_ARG);
+    assert_int_equal(dbl_took(), took);
+    ok(rm_device_describe("auto", NULL, &got));
+    assert_memory_equal(&got, &want, sizeof got);
+    rm_device *d;
+    ok(rm_device_open("cuda", NULL, &d));
+    assert_true(dbl_took() > took); /* it counts */
+    rm_device_close(d);
+}
+
 /* Whichever candidate is fast is chosen; without trying them it is cuDNN's first. */
 static void the_fastest_candidate_is_chosen(void **state)
 {
@@ -413,6 +431,7 @@ int main(void)
         TEST(times_are_ours),
         TEST(ops_run_on_their_queue),
         TEST(a_device_that_tries_candidates_computes_the_same),
+        TEST(a_description_takes_no_gpu),
         TEST(the_fastest_candidate_is_chosen),
         TEST(an_optimiser_runs_on_any_queue),
         TEST(recordings_run_again),

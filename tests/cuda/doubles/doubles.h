@@ -68,5 +68,8 @@ unsigned dbl_findings(void);                    /* so far; tests of the doubles 
 void     dbl_findings_clear(void);
 /* Blocks of memory, streams, events and graphs that were made and not given back. */
 int      dbl_alive(void);
+/* Calls so far for which the real runtime takes the GPU: cudaSetDevice, and what makes streams, events, memory or handles. */
+unsigned dbl_took(void);
+void     dbl_takes(void);                        /* for the doubles */
 void     dbl_born(int one);                      /* for the doubles: 1 or -1 */
 #endif

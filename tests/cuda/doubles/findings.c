@@ -8,6 +8,7 @@
 
 enum { STATUS = 99, SHOWN = 40 };
 static atomic_uint found;
+static atomic_uint took;
 static atomic_int alive;
 
 static __attribute__((destructor)) void at_end(void)
@@ -33,4 +34,11 @@ unsigned dbl_findings(void) { return atomic_load(&found); }
 void     dbl_findings_clear(void) { atomic_store(&found, 0); }
 
 int  dbl_alive(void) { return atomic_load(&alive); }
-void dbl_born(int one) { atomic_fetch_add(&alive, one); }
+void dbl_born(int one)
+{
+    if (one > 0) dbl_takes();
+    atomic_fetch_add(&alive, one);
+}
+
+unsigned dbl_took(void) { return atomic_load(&took); }
+void     dbl_takes(void) { atomic_fetch_add(&took, 1); }

@@ -205,6 +205,7 @@ cudaError_t CUDARTAPI cudaSetDevice(int device)
     if (!dbl_gpu_count()) return dbl_said(cudaErrorNoDevice);
     if (device < 0 || device >= dbl_gpu_count()) return dbl_said(cudaErrorInvalidDevice);
     current = device;
+    dbl_takes();
     return dbl_said(cudaSuccess);
 }
 
