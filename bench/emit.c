@@ -1,6 +1,7 @@
 /* The JSON envelope of every command, and the facts about device and libraries that go into it. */
 #include "bench/bench.h"
 #include "bench/rows.h"
+#include "bench/session.h"
 #include "bench/verified.h"
 #include "kernels/comm/comm.h"
 #include "profiler/nvml.h"
@@ -19,12 +20,10 @@ json_t *bench_number(double v) { return isfinite(v) ? json_real(v) : json_null()
 
 static void device_facts(const bench_options *o, rm_device_info *info)
 {
-    rm_device *device;
+    rm_dtype dtype;
     const rm_device_config config = { .threads = o->threads };
-    if (rm_device_open(o->device && o->device[0] ? o->device : "auto", &config, &device) != RM_OK) return;
-    rm_device_get_info(device, info);
-    bench_verified_known(info);
-    rm_device_close(device);
+    if (rm_device_describe(o->device && o->device[0] ? o->device : "auto", &config, info) != RM_OK) return; /* opening it would keep ranks from it */
+    if (bench_dtype(o, info, &dtype) == RM_OK) bench_verified_known(info, dtype);
 }
 
 json_t *bench_environment(const bench_options *o)

@@ -105,19 +105,21 @@ rm_status bench_session_plan(const bench_options *o, const char *default_recipe,
 
 enum { FP16_LOSS_SCALE = 128 };
 
+rm_status bench_dtype(const bench_options *o, const rm_device_info *info, rm_dtype *out)
+{
+    rm_dtype t = info->native_dtypes & (1u << RM_BF16) ? RM_BF16 : RM_F32;
+    if (o->dtype && o->dtype[0]) RM_TRY(rm_dtype_parse(o->dtype, &t));
+    if (o->dtype && o->dtype[0] && !(info->dtypes & (1u << t)))
+        return rm_fail(RM_E_UNSUPPORTED, "device %s (%s) has no --dtype %s; bench info lists what it has", info->device, info->name, o->dtype);
+    *out = strcmp(info->device, "ref") ? t : RM_F64; /* ref computes in double whatever it is asked for */
+    return RM_OK;
+}
+
 static rm_status choose_dtype(const bench_options *o, bench_session *s)
 {
-    s->dtype = s->info.native_dtypes & (1u << RM_BF16) ? RM_BF16 : RM_F32;
-    if (!strcmp(s->info.device, "ref")) s->dtype = RM_F64;
-    if (o->dtype && o->dtype[0]) {
-        RM_TRY(rm_dtype_parse(o->dtype, &s->dtype));
-        if (!(s->info.dtypes & (1u << s->dtype)))
-            return rm_fail(RM_E_UNSUPPORTED, "device %s (%s) has no --dtype %s; bench info lists what it has", s->info.device, s->info.name, o->dtype);
-    }
+    RM_TRY(bench_dtype(o, &s->info, &s->dtype));
     /* Small gradients vanish in fp16: MLPerf's usual factor, unless somebody chose one. */
     if (s->dtype == RM_F16 && s->recipe.loss_scale == 1 && !strstr(o->set ? o->set : "", "loss_scale")) s->recipe.loss_scale = FP16_LOSS_SCALE;
-    /* ref computes in double whatever it is asked for */
-    if (!strcmp(s->info.device, "ref")) s->dtype = RM_F64;
     return RM_OK;
 }
 
@@ -201,6 +203,16 @@ rm_loader_config bench_loader_config(const bench_session *s, const bench_options
     };
 }
 
+/* Rank 0 alone, on its processor: the others wait for as long as that takes. */
+static rm_status verify(bench_session *s)
+{
+    const bool unsure = s->info.caveat[0];
+    if (unsure && rm_comm_rank(s->comm) == 0) RM_TRY(bench_verify(s->device, s->dtype, &s->info));
+    if (unsure) RM_TRY(rm_comm_barrier_within(s->comm, RM_COMM_SETUP_S));
+    if (s->info.caveat[0] && rm_comm_rank(s->comm) == 0) rm_warn_once("caveat", "figures of device %s: %s", s->info.device, s->info.caveat);
+    return RM_OK;
+}
+
 rm_status bench_session_device(const bench_options *o, bench_session *s)
 {
     rm_device_config dc = { .ordinal = rm_world_from_env().local_rank, .threads = o->threads, .deterministic = true };
@@ -208,11 +220,10 @@ rm_status bench_session_device(const bench_options *o, bench_session *s)
     RM_TRY(bench_pin_rank());
     RM_TRY(rm_device_open(o->device && o->device[0] ? o->device : "auto", &dc, &s->device));
     rm_device_get_info(s->device, &s->info);
-    if (rm_world_from_env().rank == 0) RM_TRY(bench_verify(s->device, &s->info));
-    if (s->info.caveat[0] && rm_world_from_env().rank == 0) rm_warn_once("caveat", "figures of device %s: %s", s->info.device, s->info.caveat);
     if (s->info.bus[0]) RM_TRY(rm_gpu_watch_open(s->info.bus, &s->watch));
     RM_TRY(choose_dtype(o, s));
     RM_TRY(rm_comm_open(o->comm && o->comm[0] ? o->comm : "auto", &cc, s->device, &s->comm));
+    RM_TRY(verify(s));
     if (o->rank_result[0]) bench_launch_tell_rank(rm_comm_rank(s->comm));
     return agree(o, s);
 }

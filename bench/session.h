@@ -24,6 +24,8 @@ rm_status bench_session_plan(const bench_options *o, const char *default_recipe,
 rm_status bench_session_device(const bench_options *o, bench_session *s) RM_CHECKED;
 void      bench_session_close(bench_session *s);
 /* --allreduce-dtype and --split-order. */
+/* What a device computes in: --dtype, else its best. RM_E_UNSUPPORTED names what it lacks. */
+rm_status bench_dtype(const bench_options *o, const rm_device_info *info, rm_dtype *out) RM_CHECKED;
 rm_dtype  bench_wire(const bench_options *o);
 rm_split_order bench_split_order(const bench_options *o);
 /* The split in force: the option's, else the recipe's, else "single". */
