@@ -48,7 +48,7 @@ typedef struct bench_options {
     int32_t topk;
     const char *trace, *trace_steps;
     bool    update_on_arrival;
-    bool    no_fuse, no_timers;
+    bool    no_fuse, no_timers, no_record;
     bool    no_peaks, peaks;         /* layers; info */
     /* splits and how the gradients travel */
     const char *split_order;         /* ready|forward */

@@ -137,6 +137,7 @@ static rm_status run(const bench_options *o)
                             .classes = s.classes,
                             .no_fuse = o->no_fuse,
                             .timers = true,
+                            .no_record = o->no_record,
                             .seed = (uint64_t)o->seed };
     RM_TRY_GOTO(st, rm_engine_new(s.device, s.comm, &ec, &e), out);
     RM_TRY_GOTO(st, bench_inject_parse(o->inject, 0, 1, e.net, &e.inject), out);

@@ -154,7 +154,7 @@ static rm_status body(const bench_options *o, json_t **out)
     rm_train_config c = {
         .recipe = &s.recipe, .data = s.data, .classes = s.classes, .batch = s.batch, .workers = o->workers, .eval_batch = s.eval_batch, .dtype = s.dtype,
         .seed = (uint64_t)o->seed, .max_steps = (uint64_t)o->steps, .epochs = o->epochs, .target_top1 = o->target >= 0 ? o->target : s.recipe.target_top1,
-        .save_dir = o->save_dir, .keep = o->keep, .resume = o->resume, .no_fuse = o->no_fuse, .split = o->split[0] ? o->split : s.recipe.split,
+        .save_dir = o->save_dir, .keep = o->keep, .resume = o->resume, .no_fuse = o->no_fuse, .no_record = o->no_record, .split = o->split[0] ? o->split : s.recipe.split,
         .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .trace = { .path = o->trace }, .mllog = o->mllog,
         .bad = s.bad, .max_bad = o->max_bad, .start_ns = start, .interrupted = bench_signal,
         .after_step = o->rank_result[0] ? bench_launch_tell : NULL, .after_step_ctx = &told,

@@ -136,6 +136,8 @@ const bench_option bench_option_rows[] = {
       .commands = RUNS },
     { .name = "no-timers", .kind = BENCH_FLAG, .offset = AT(no_timers), .help = "do not time layers (shows what timing costs)",
       .commands = "scaling train" },
+    { .name = "no-record", .kind = BENCH_FLAG, .offset = AT(no_record),
+      .help = "enqueue every step op by op where the device would run it from a recording (cuda)", .commands = "scaling train layers" },
     { .name = "no-peaks", .kind = BENCH_FLAG, .offset = AT(no_peaks), .help = "do not measure the device's peaks (two seconds): no bounds, no MFU",
       .commands = "layers profile" },
     { .name = "peaks", .kind = BENCH_FLAG, .offset = AT(peaks), .help = "measure what each device can do at most: two seconds", .commands = "info" },

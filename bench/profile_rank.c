@@ -75,7 +75,7 @@ static rm_status set_up(rank_run *r)
 {
     const bench_options *o = r->o;
     const rm_engine_config ec = { .recipe = &r->s.recipe, .dtype = r->s.dtype, .px = r->s.recipe.px, .batch = r->s.batch, .classes = r->s.classes, .no_fuse = o->no_fuse, .timers = true,
-                                  .split = bench_split(o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .seed = (uint64_t)o->seed };
+                                  .no_record = true /* traced steps cannot be, and are compared with the others */, .split = bench_split(o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .seed = (uint64_t)o->seed };
     RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
     RM_TRY(open_source(r));
     RM_TRY(rm_counters_open(&r->counters));

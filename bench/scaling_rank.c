@@ -325,7 +325,7 @@ static rm_status to_accuracy(rank_run *r, json_t *root)
     if (!r->s.data) return RM_OK;
     rm_train_config c = {
         .recipe = &r->s.recipe, .data = r->s.data, .classes = r->s.classes, .batch = r->s.batch, .workers = o->workers, .eval_batch = r->s.eval_batch,
-        .dtype = r->s.dtype, .seed = (uint64_t)o->seed, .epochs = -1, .target_top1 = o->target >= 0 ? o->target : r->s.recipe.target_top1, .save_dir = "",
+        .dtype = r->s.dtype, .seed = (uint64_t)o->seed, .no_record = o->no_record, .epochs = -1, .target_top1 = o->target >= 0 ? o->target : r->s.recipe.target_top1, .save_dir = "",
         .split = bench_split(r->o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival, .mllog = o->mllog, .bad = r->s.bad, .max_bad = o->max_bad,
         .start_ns = rm_now_ns(), .interrupted = bench_signal,
     };
@@ -393,10 +393,11 @@ static rm_status subject_new(rank_run *r)
 {
     const bench_options *o = r->o;
     const int size = rm_comm_size(r->s.comm);
+    const bool injects = size > 1 && o->inject[0]; /* into one rank, maybe, and recording is for all or none */
     if (r->acts) RM_TRY(bench_ghost_new(o, &r->s, bench_split(r->o, &r->s), &r->ghost));
     else {
         const rm_engine_config ec = { .recipe = &r->s.recipe, .dtype = r->s.dtype, .px = r->s.recipe.px, .batch = r->s.batch, .classes = r->s.classes, .no_fuse = o->no_fuse,
-                                      .timers = !o->no_timers, .split = bench_split(r->o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
+                                      .timers = !o->no_timers, .no_record = o->no_record || injects, .split = bench_split(r->o, &r->s), .split_order = bench_split_order(o), .update_on_arrival = o->update_on_arrival,
                                       .seed = (uint64_t)o->seed };
         RM_TRY(rm_engine_new(r->s.device, r->s.comm, &ec, &r->e));
         RM_TRY(rm_counters_open(&r->counters));

@@ -267,9 +267,11 @@ rm_status bench_sensitivity_measure(rm_comm *comm, rm_engine *e, const rm_source
     RM_ASSERT(n > 0 && rounds > 0);
     *out = NULL;
     if (!e->cfg.timers) return rm_fail(RM_E_ARG, "sensitivity: needs layer timers, which --no-timers left out");
+    const bool recording = rm_engine_set_recording(e, false); /* a step with a delay in it cannot be, so that none is */
     rm_status st = measuring_new(&m, probe);
     if (st == RM_OK) st = all_rounds(&m);
     if (st == RM_OK) st = gather_all(&m, out);
+    (void)rm_engine_set_recording(e, recording);
     free(m.probe);
     free(m.step_s);
     free(m.predicted);

@@ -230,6 +230,7 @@ static rm_status rounds(bench_record *r)
 rm_status bench_twins_measure(rm_comm *comm, const bench_subject *s, const bench_twins_config *cfg, json_t **out)
 {
     bench_record r;
+    const bool recording = s->engine && rm_engine_set_recording(s->engine, false); /* the barrier's step cannot be, so that none is */
     rm_status st = record_new(comm, s, cfg, &r);
     *out = NULL;
     if (st == RM_OK) st = rounds(&r);
@@ -237,5 +238,6 @@ rm_status bench_twins_measure(rm_comm *comm, const bench_subject *s, const bench
     if (st == RM_OK) st = choose(s, cfg->split[0], cfg->order, RM_REDUCE_OVERLAPPED);
     if (st == RM_OK) st = bench_twins_gather(&r, out);
     record_free(&r);
+    if (s->engine) (void)rm_engine_set_recording(s->engine, recording);
     return st;
 }

@@ -69,11 +69,29 @@ static rm_status cut_update(rm_engine *e)
 rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order)
 {
     rm_buckets fresh;
-    RM_TRY(make_buckets(e, spec, order, &fresh));
+    if (!spec) spec = "";
+    if (e->split && e->split_order == order && !strcmp(e->split, spec)) return RM_OK;
+    char *own = strdup(spec);
+    const rm_status st = own ? make_buckets(e, spec, order, &fresh) : rm_fail(RM_E_NOMEM, "out of memory for the split");
+    if (st != RM_OK) {
+        free(own);
+        return st;
+    }
     rm_engine_forget_recordings(e);
     rm_buckets_free(&e->buckets);
+    free(e->split);
+    e->split = own;
+    e->split_order = order;
     e->buckets = fresh;
     return cut_update(e);
+}
+
+/* To try all candidates of all convolutions takes a GPU minutes the first time. */
+static rm_status meet(const rm_engine *e)
+{
+    rm_device_info info;
+    rm_device_get_info(e->device, &info);
+    return info.bus[0] ? rm_comm_barrier_within(e->comm, RM_COMM_SETUP_S) : rm_comm_barrier(e->comm);
 }
 
 /* A net planned with the choices kept from earlier runs. Rank 0 plans first and keeps what it chose; the others follow it, so
@@ -84,11 +102,11 @@ static rm_status plan_net(rm_engine *e, const rm_graph *g, bool training, const 
     rm_net_config nc = net_config(e, training);
     bool follow = rm_comm_rank(e->comm) != 0, several = rm_comm_size(e->comm) > 1;
     rm_plans_path(e->device, path, sizeof path);
-    if (follow) RM_TRY(rm_comm_barrier(e->comm));
+    if (follow) RM_TRY(meet(e));
     rm_plans_load(e->device, path);
     rm_status st = rm_net_new(e->device, g, &nc, &e->params, pc, out);
     if (st == RM_OK && !follow) rm_plans_save(e->device, path);
-    if (st == RM_OK && !follow && several) st = rm_comm_barrier(e->comm);
+    if (st == RM_OK && !follow && several) st = meet(e);
     return st;
 }
 
@@ -145,6 +163,7 @@ void rm_engine_free(rm_engine *e)
     if (e->device) rm_engine_forget_recordings(e);
     rm_feed_free(e->feed);
     rm_buckets_free(&e->buckets);
+    free(e->split);
     rm_classes_free(&e->classes);
     (void)!rm_engine_set_trace(e, NULL);
     rm_net_free(e->eval);
@@ -157,6 +176,7 @@ void rm_engine_free(rm_engine *e)
 
 rm_status rm_engine_set_timers(rm_engine *e, bool on)
 {
+    if (on == (rm_net_copy(e->net)->begin != NULL)) return RM_OK;
     rm_engine_forget_recordings(e); /* their marks go */
     return rm_net_timers(e->net, on);
 }

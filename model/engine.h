@@ -49,6 +49,9 @@ typedef struct rm_engine {
     const void *feed_source;       /* whose batch that is */
     rm_recording *recording[RM_REDUCE_MODES];
     int32_t    warm;               /* steps since the last change */
+    bool       unrecorded;         /* rm_engine_set_recording() */
+    char      *split;              /* what the buckets are cut by; NULL: not yet */
+    rm_split_order split_order;
     struct rm_engine_trace *trace; /* engine_trace.c; NULL: none */
     bool       trace_paused;       /* the caller's, between steps: those that follow are not traced */
     rm_counters *counters;         /* the caller's; NULL: steps are not counted */
@@ -65,7 +68,7 @@ typedef struct rm_step {
     uint64_t  blocking_ns;                        /* the update waited for the last all-reduces: what the critical path holds of them */
     rm_counts counts;                             /* read before and after the window; -1 everywhere without counters */
     rm_gpu_reading gpu;                           /* of the same moments; -1 everywhere without a watch */
-    uint64_t  counting_ns;                        /* what those readings took, beside step_ns */
+    uint64_t  counting_ns;                        /* what those readings took, and recording the step before it began, beside step_ns */
     double    loss;
 } rm_step;
 
@@ -73,7 +76,7 @@ rm_status rm_engine_new(rm_device *d, rm_comm *comm, const rm_engine_config *cfg
 /* For evaluation and inference alone: no gradients, no momentum; cfg.px and cfg.batch are those of evaluation. */
 rm_status rm_engine_new_eval(rm_device *d, rm_comm *comm, const rm_engine_config *cfg, rm_engine *out) RM_CHECKED;
 void      rm_engine_free(rm_engine *e);
-/* Changes the split between steps. RM_E_ARG as rm_split_parse(); the old one stays then. */
+/* Changes the split between steps; the same one again changes nothing. RM_E_ARG as rm_split_parse(); the old one stays then. */
 rm_status rm_engine_set_split(rm_engine *e, const char *spec, rm_split_order order) RM_CHECKED;
 /* Writes every later step into `trace` (NULL: stop). Needs layer timers. The trace is the caller's. */
 rm_status rm_engine_set_trace(rm_engine *e, rm_trace *trace) RM_CHECKED;
@@ -87,8 +90,12 @@ typedef struct rm_kernel_times {
     uint64_t overhead_ns, step_ns; /* CUPTI's own, in these steps, and their sum */
 } rm_kernel_times;
 void      rm_engine_get_kernel_times(const rm_engine *e, rm_kernel_times *out); /* of the trace that is on */
-/* Marks around every op, or none, between steps. Sync. */
+/* Marks around every op, or none, between steps; as it is already, nothing changes. Sync. */
 rm_status rm_engine_set_timers(rm_engine *e, bool on) RM_CHECKED;
+/* Whether steps are run from a recording where they can be, from the next step on; returns what it was. Whoever compares steps switches it off for all
+ * of them: some (a barrier in the middle, trouble injected, a trace) can only be enqueued op by op. Alike on all ranks: NCCL wants that of its calls.
+ * A recording is made before the window of the step that needs it; where that fails on any rank, all say so once and go on op by op. */
+bool      rm_engine_set_recording(rm_engine *e, bool on);
 /* Changes the image size; parameters stay. */
 rm_status rm_engine_resize(rm_engine *e, int32_t px) RM_CHECKED;
 

@@ -2,8 +2,10 @@
  * while the host goes on, the next batch is fetched meanwhile, and after a few steps the whole step is one recording. */
 #include "model/engine_trace.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "model/net_feed.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -196,20 +198,19 @@ static bool can_record(const rm_engine *e)
 {
     const rm_inject *k = &e->inject;
     const bool quiet = !k->compute_ns && !k->link_ns && !k->node_ns && !(k->node_share > 0) && !k->bucket_ns && !e->trace;
-    return quiet && !e->cfg.no_record && e->mode != RM_REDUCE_BARRIER && rm_device_can_record(e->device);
+    return quiet && !e->unrecorded && !e->cfg.no_record && e->mode != RM_REDUCE_BARRIER && rm_device_can_record(e->device);
 }
 
-static rm_status record(rm_engine *e, rm_step *s)
+static rm_status record(rm_engine *e)
 {
+    rm_step ignored = { 0 };
     RM_TRY(rm_record_begin(e->device));
-    const rm_status st = enqueue(e, s);
-    if (st != RM_OK) {
-        (void)!rm_record_end(e->device, NULL);
-        return st;
-    }
-    RM_TRY(rm_record_end(e->device, &e->recording[e->mode]));
-    if (reduces(e)) rm_buckets_keep(&e->buckets, (int)e->mode);
-    return RM_OK;
+    const rm_status st = enqueue(e, &ignored);
+    if (st == RM_OK) return rm_record_end(e->device, &e->recording[e->mode]);
+    char why[512];
+    snprintf(why, sizeof why, "%s", rm_last_error());
+    (void)!rm_record_end(e->device, NULL);
+    return rm_fail(st, "%s", why);
 }
 
 void rm_engine_forget_recordings(rm_engine *e)
@@ -222,15 +223,48 @@ void rm_engine_forget_recordings(rm_engine *e)
     e->warm = 0;
 }
 
+bool rm_engine_set_recording(rm_engine *e, bool on)
+{
+    const bool was = !e->unrecorded;
+    e->unrecorded = !on;
+    return was;
+}
+
+/* One rank that cannot is enough: an all-reduce is recorded on all ranks or on none. */
+static rm_status give_up_recording(rm_engine *e, const char *why)
+{
+    rm_engine_forget_recordings(e);
+    rm_buckets_drop(&e->buckets);
+    e->cfg.no_record = true;
+    rm_warn_once("record", "the step cannot be recorded (%s): its ops are enqueued one by one, which costs the host more; --no-record does so from the start", why);
+    return RM_OK;
+}
+
+/* Before the window of the step that runs it. Nothing is computed here. */
+static rm_status prepare_recording(rm_engine *e)
+{
+    char why[512] = "another rank could not";
+    if (!e->feed || !can_record(e) || e->warm < WARM_UP || e->recording[e->mode]) return RM_OK;
+    rm_buckets_begin(&e->buckets);
+    inject_queues(e);
+    const rm_status st = record(e);
+    if (st == RM_E_PEER) return st;
+    int32_t failed = st != RM_OK;
+    if (failed) snprintf(why, sizeof why, "%s", rm_last_error());
+    if (rm_comm_size(e->comm) > 1) RM_TRY(rm_comm_host_reduce(e->comm, &failed, 1, RM_I32, RM_MAX));
+    if (failed) return give_up_recording(e, why);
+    if (reduces(e)) rm_buckets_keep(&e->buckets, (int)e->mode);
+    return RM_OK;
+}
+
 static rm_status start_step(rm_engine *e, rm_step *s, bool *out_recorded)
 {
-    *out_recorded = can_record(e) && e->warm >= WARM_UP;
+    *out_recorded = can_record(e) && e->recording[e->mode];
     if (!*out_recorded) {
-        e->warm++;
+        e->warm += e->warm < WARM_UP;
         RM_TRY(inject_compute(e));
         return enqueue(e, s);
     }
-    if (!e->recording[e->mode]) RM_TRY(record(e, s));
     return rm_record_run(e->device, e->recording[e->mode]);
 }
 
@@ -345,6 +379,9 @@ rm_status rm_engine_step(rm_engine *e, const rm_source *src, uint64_t step, doub
     const double scale = 1.0 / (r->loss_scale * parts * rm_comm_size(e->comm));
     rm_step s = { 0 };
     reading before, after;
+    const uint64_t before_ns = rm_now_ns();
+    RM_TRY(prepare_recording(e));
+    s.counting_ns = rm_now_ns() - before_ns;
     rm_engine_trace_prepare(e);
     s.begin_ns = count(e, rm_now_ns(), RECENT_NS, &before, &s.counting_ns);
     rm_classes_clear(&e->classes);

@@ -422,7 +422,7 @@ rm_status rm_train(rm_device *d, rm_comm *comm, const rm_train_config *cfg, rm_t
     rm_status st = RM_OK;
     RM_TRY(plan_steps(&t));
     rm_engine_config ec = { .recipe = cfg->recipe, .dtype = cfg->dtype, .px = t.stage_px[0], .batch = cfg->batch, .classes = cfg->classes,
-                            .no_fuse = cfg->no_fuse, .timers = true, .split = cfg->split, .split_order = cfg->split_order, .seed = cfg->seed,
+                            .no_fuse = cfg->no_fuse, .no_record = cfg->no_record, .timers = true, .split = cfg->split, .split_order = cfg->split_order, .seed = cfg->seed,
                             .update_on_arrival = cfg->update_on_arrival };
     RM_TRY(rm_engine_new(d, comm, &ec, &t.engine));
     rm_device_info info;

@@ -15,7 +15,7 @@ typedef struct rm_train_config {
     const char *save_dir;            /* "": no checkpoints */
     uint64_t save_every_steps;       /* 0: every epoch */
     int32_t  keep;
-    bool     resume, no_fuse, update_on_arrival;
+    bool     resume, no_fuse, no_record, update_on_arrival;
     rm_counters *counters;           /* the caller's; NULL: steps are not counted */
     rm_gpu_watch *watch;             /* likewise, of this rank's GPU */
     rm_step_trace trace;

@@ -134,6 +134,11 @@ void rm_buckets_forget(rm_buckets *b)
     }
 }
 
+void rm_buckets_drop(rm_buckets *b)
+{
+    for (uint32_t i = 0; i < b->n; i++) drop(b, &b->at[i].request);
+}
+
 rm_status rm_buckets_wait_all(rm_buckets *b)
 {
     for (uint32_t i = 0; i < b->n; i++) RM_TRY(rm_buckets_wait(b, i));

@@ -56,6 +56,8 @@ rm_status rm_buckets_end(rm_buckets *b, int recorded) RM_CHECKED;
 /* The requests that were started since rm_buckets_begin() are part of the recording of a mode from now on; all are freed with forget(). */
 void      rm_buckets_keep(rm_buckets *b, int mode);
 void      rm_buckets_forget(rm_buckets *b);
+/* ... and are part of nothing: the recording they were made for is given up. */
+void      rm_buckets_drop(rm_buckets *b);
 rm_status rm_buckets_wait_all(rm_buckets *b) RM_CHECKED;
 /* The same all-reduces back to back with nothing else running: T_comm(isolated). Sync; fills at[i]. Gradients are summed in place. */
 rm_status rm_buckets_isolated(rm_buckets *b, uint64_t *out_ns) RM_CHECKED;

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "bench/bench.h"
 #include "bench/launch.h"
+#include "bench/twins.h"
 #include "kernels/comm/comm.h"
 #include "model/engine.h"
 #include "tests/cuda/doubles/doubles.h"
@@ -319,15 +320,21 @@ static rm_status mode_absent_broadcast(bed *b, json_t *out)
 /* NCCL does not come to its end, so closing gives up on the thread, which ends the communicator by force later: what it uses must still be there. */
 static rm_status mode_end_hang(bed *b, json_t *out)
 {
-    const rm_comm_config cfg = { .timeout_s = 7 };
+    const rm_comm_config cfg = { .timeout_s = 7, .wire = RM_BF16 };
+    const bed outer = *b;
     rm_comm *second;
     RM_TRY(sum_on(b, 2));
     RM_TRY(rm_comm_open("nccl", &cfg, b->d, &second));
+    b->c = second;
+    RM_TRY(sum_on(b, 1)); /* it has memory for bf16, a queue and marks */
+    *b = outer;
+    const int alive = dbl_alive();
     setenv("RM_DOUBLES_FAULTS", "nccl-end-hang", 1);
     const uint64_t begin = rm_now_ns();
     mallopt(M_PERTURB, 165); /* what is freed is overwritten; not in MPI's own begin and end, which do not bear it */
     rm_comm_close(second);
     NEED(rm_s(rm_now_ns() - begin) > 4.9 && rm_s(rm_now_ns() - begin) < 6.9 && dbl_nccl_aborts() == 0);
+    NEED(dbl_alive() == alive); /* all of that is left to the thread; the device can be closed without */
     for (int i = 0; i < 80 && !dbl_nccl_aborts(); i++) usleep(50000);
     NEED(dbl_nccl_aborts() == 1);
     mallopt(M_PERTURB, 0);
@@ -342,6 +349,16 @@ static rm_status mode_late(bed *b, json_t *out)
         if (is_last(b)) usleep(1400000);
         RM_TRY(sum_on(b, 2));
     }
+    return rm_comm_check(b->c);
+}
+
+/* One rank prepares something for longer than the time-out; afterwards the time-out is what it was. */
+static rm_status mode_setup(bed *b, json_t *out)
+{
+    if (b->c->rank == 0) usleep(1400000);
+    RM_TRY(rm_comm_barrier_within(b->c, 30));
+    RM_TRY(sum_on(b, 1));
+    NEED(b->c->ops->set_timeout(b->c, 1000000000) == 1000000000);
     return rm_comm_check(b->c);
 }
 
@@ -409,6 +426,26 @@ static rm_status mode_abort(bed *b, json_t *out)
     return sum_on(b, 1);
 }
 
+static int launches;
+static void count_launches(const dbl_call *c) { launches += c->enter && !strcmp(c->name, "cudaGraphLaunch"); }
+
+/* All steps of a comparison are enqueued op by op, for that of the barrier cannot be recorded; and the recording is there for later steps. */
+static rm_status twins_are_of_one_kind(bed *b, rm_engine *e, const rm_source *source)
+{
+    static const char *split = "equal:3";
+    static const dbl_watch watch = { .call = count_launches };
+    const rm_recording *made = e->recording[RM_REDUCE_OVERLAPPED];
+    const bench_subject subject = { .engine = e, .source = source };
+    const bench_twins_config c = { .split = &split, .n_split = 1, .rounds = 1, .warmup = 0, .seed = 1, .what = "twins" };
+    json_t *measured = NULL;
+    dbl_set_watch(&watch);
+    RM_TRY(bench_twins_measure(b->c, &subject, &c, &measured));
+    dbl_set_watch(NULL);
+    json_decref(measured);
+    NEED(launches == 0 && e->recording[RM_REDUCE_OVERLAPPED] == made && !e->recording[RM_REDUCE_OFF] && rm_engine_set_recording(e, true));
+    return RM_OK;
+}
+
 /* Steps of the network on different images: enqueued, recorded, run again. Every rank has the same weights, to the bit, only if all gradients were summed. */
 static rm_status mode_engine(bed *b, json_t *out)
 {
@@ -426,7 +463,11 @@ static rm_status mode_engine(bed *b, json_t *out)
         RM_TRY(rm_engine_step(&e, &source, i, 0.001, &step));
         for (uint32_t k = 0; k < e.buckets.n; k++) NEED(e.buckets.at[k].start_ns && e.buckets.at[k].start_ns <= e.buckets.at[k].end_ns);
     }
-    NEED(e.recording[RM_REDUCE_OVERLAPPED]);
+    NEED(!e.recording[RM_REDUCE_OVERLAPPED] == e.cfg.no_record && (!getenv("RM_DOUBLES_FAULTS") || e.cfg.no_record));
+    int32_t without = e.cfg.no_record;
+    RM_TRY(rm_comm_host_reduce(b->c, &without, 1, RM_I32, RM_MAX));
+    NEED(without == e.cfg.no_record); /* all or none */
+    if (!e.cfg.no_record) RM_TRY(twins_are_of_one_kind(b, &e, &source));
     const uint64_t n = rm_graph_params(&e.graph);
     double *own = malloc(n * sizeof *own), *least = malloc(n * sizeof *least);
     NEED(own && least);
@@ -448,10 +489,10 @@ static const mode modes[] = {
     { "recorded", mode_recorded, NULL, NULL, false }, { "race", mode_race, NULL, NULL, false }, { "race-before", mode_race_before, NULL, NULL, false },
     { "stop", mode_stop, NULL, NULL, false }, { "absent", mode_absent, NULL, NULL, false }, { "absent-broadcast", mode_absent_broadcast, NULL, NULL, false },
     { "end-hang", mode_end_hang, NULL, NULL, false }, { "late", mode_late, NULL, NULL, false },
-    { "away", mode_away, NULL, NULL, false }, { "hang", mode_fault, "nccl-hang:5", NULL, false }, { "async", mode_fault, "nccl-async:5", NULL, false },
+    { "away", mode_away, NULL, NULL, false }, { "setup", mode_setup, NULL, NULL, false }, { "hang", mode_fault, "nccl-hang:5", NULL, false }, { "async", mode_fault, "nccl-async:5", NULL, false },
     { "replay-hang", mode_replay_hang, "nccl-hang:5", NULL, false }, { "init-hang", mode_fault, "nccl-init-hang", NULL, false },
     { "differ", mode_differ, NULL, NULL, false }, { "kill", mode_kill, NULL, NULL, false }, { "kill-hang", mode_kill, NULL, "nccl-dead-hang", false },
-    { "engine", mode_engine, NULL, NULL, false }, { "abort", mode_abort, NULL, NULL, false }, { "one-gpu", mode_sums, NULL, NULL, true },
+    { "engine", mode_engine, NULL, NULL, false }, { "engine-fault", mode_engine, "instantiate", NULL, false }, { "abort", mode_abort, NULL, NULL, false }, { "one-gpu", mode_sums, NULL, NULL, true },
 };
 
 static const mode *mode_of(const char *name)
@@ -501,7 +542,7 @@ static rm_status start(int ranks, const char *name, const char *timeout, json_t 
 {
     const char *const argv[] = { "rank", name, timeout, NULL };
     static const char *const alone[] = { "PMI_RANK=0", "PMI_SIZE=1", NULL }; /* one rank is started without a launcher, and is to think otherwise */
-    const bench_launch_config cfg = { .ranks = ranks, .argv = argv, .env = ranks == 1 ? alone : NULL, .oversubscribe = true, .timeout_s = 120, .verbose = getenv("TEST_VERBOSE") != NULL };
+    const bench_launch_config cfg = { .ranks = ranks, .argv = argv, .env = ranks == 1 ? alone : NULL, .oversubscribe = true, .timeout_s = 400, .verbose = getenv("TEST_VERBOSE") != NULL };
     return bench_launch(&cfg, out);
 }
 
@@ -549,6 +590,7 @@ static void test_recorded(void **state)
     expect_ok(2, "recorded", "30");
 }
 static void test_engine(void **state) { expect_ok(2, "engine", "60"); }
+static void test_engine_without_recording(void **state) { expect_ok(2, "engine-fault", "60"); }
 static void test_order(void **state)
 {
     expect_ok(2, "race", "30");
@@ -557,6 +599,7 @@ static void test_order(void **state)
 static void test_no_false_alarm(void **state)
 {
     expect_ok(2, "late", "2");
+    expect_ok(2, "setup", "1");
     expect_ok(2, "away", "2");
 }
 
@@ -620,10 +663,10 @@ int main(int argc, char **argv)
 {
     if (argc >= 4 && !strcmp(argv[1], "rank")) return be_rank(argc, argv);
     if (argc == 2) cmocka_set_test_filter(argv[1]);
-    else cmocka_set_skip_filter("test_engine"); /* takes long: a test of its own in ctest */
+    else cmocka_set_skip_filter("test_engine*"); /* takes long: a test of its own in ctest */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_sums), cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_engine), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
+        cmocka_unit_test(test_wire), cmocka_unit_test(test_recorded), cmocka_unit_test(test_engine), cmocka_unit_test(test_engine_without_recording), cmocka_unit_test(test_order), cmocka_unit_test(test_no_false_alarm),
         cmocka_unit_test(test_time_out_names_the_rank), cmocka_unit_test(test_hangs), cmocka_unit_test(test_asynchronous_error),
         cmocka_unit_test(test_dead_peer), cmocka_unit_test(test_an_end_that_hangs), cmocka_unit_test(test_one_gpu),
     };

@@ -256,7 +256,7 @@ static cudaError_t end_capture(cudaStream_t s, cudaGraph_t *out_graph)
     if (!c) return cudaErrorIllegalState;
     if (s != c->origin) return spoil(c, cudaErrorStreamCaptureUnmatched);
     if (c->mode != cudaStreamCaptureModeRelaxed && !pthread_equal(c->thread, pthread_self())) return spoil(c, cudaErrorStreamCaptureWrongThread);
-    const cudaError_t e = c->invalid ? cudaErrorStreamCaptureInvalidated : joined(c) ? cudaSuccess : cudaErrorStreamCaptureUnjoined;
+    const cudaError_t e = c->invalid || dbl_fault("capture") ? cudaErrorStreamCaptureInvalidated : joined(c) ? cudaSuccess : cudaErrorStreamCaptureUnjoined;
     if (e == cudaSuccess) *out_graph = c->graph;
     else graph_drop(c->graph);
     capture_over(c);
@@ -352,6 +352,7 @@ cudaError_t CUDARTAPI cudaGraphInstantiate(cudaGraphExec_t *out_exec, cudaGraph_
 {
     bool all = true;
     if (!out_exec || !g) return dbl_said(cudaErrorInvalidValue);
+    if (dbl_fault("instantiate")) return dbl_said(cudaErrorMemoryAllocation);
     dbl_lock();
     cudaGraphExec_t x = calloc(1, sizeof *x);
     if (!x || !(x->actor = calloc((size_t)g->chains, sizeof *x->actor))) abort();

@@ -287,12 +287,59 @@ static void recorded_is_plain(rm_dtype dtype)
 static void recorded_step_is_the_step(void **state) { recorded_is_plain(RM_F32); }
 static void recorded_step_in_bf16(void **state) { recorded_is_plain(RM_BF16); }
 
+/* A step that cannot be recorded is enqueued op by op, and so are those that follow. */
+static void recording_may_fail(rm_engine *e, const rm_source *src, const char *fault)
+{
+    rm_step step;
+    setenv("RM_DOUBLES_FAULTS", fault, 1);
+    e->cfg.no_record = false;
+    for (uint64_t i = 0; i < 3; i++) ok(rm_engine_step(e, src, i, 0.0, &step));
+    unsetenv("RM_DOUBLES_FAULTS");
+    assert_true(e->cfg.no_record && !e->recording[RM_REDUCE_OVERLAPPED]);
+    ok(rm_engine_step(e, src, 3, 0.0, &step));
+    assert_null(e->recording[RM_REDUCE_OVERLAPPED]);
+}
+
+/* What is as it was already costs no recording; who compares steps switches recordings off and on. */
+static void recordings_are_kept(void **state)
+{
+    enum { SMALL = 16 };
+    rm_recipe recipe;
+    rm_synthetic s;
+    rm_engine e;
+    rm_step step;
+    rm_device *d = open_device("cuda");
+    rm_recipe_defaults(&recipe);
+    const rm_engine_config cfg = { .recipe = &recipe, .px = SMALL, .batch = FEW, .classes = CLASSES, .split = "single", .seed = 5 };
+    ok(rm_synthetic_new(FEW, SMALL, CLASSES, 7, &s));
+    ok(rm_engine_new(d, NULL, &cfg, &e));
+    const rm_source src = rm_source_synthetic(&s);
+    assert_true(rm_engine_set_recording(&e, false));
+    for (uint64_t i = 0; i < 3; i++) ok(rm_engine_step(&e, &src, i, 0.0, &step));
+    assert_null(e.recording[RM_REDUCE_OVERLAPPED]);
+    assert_false(rm_engine_set_recording(&e, true));
+    ok(rm_engine_step(&e, &src, 3, 0.0, &step));
+    const rm_recording *made = e.recording[RM_REDUCE_OVERLAPPED];
+    assert_non_null(made);
+    ok(rm_engine_set_split(&e, "single", RM_SPLIT_READY));
+    ok(rm_engine_set_timers(&e, false));
+    assert_ptr_equal(e.recording[RM_REDUCE_OVERLAPPED], made);
+    ok(rm_engine_set_split(&e, "equal:2", RM_SPLIT_READY));
+    assert_null(e.recording[RM_REDUCE_OVERLAPPED]);
+    assert_int_equal(e.buckets.n, 2);
+    recording_may_fail(&e, &src, "instantiate");
+    recording_may_fail(&e, &src, "capture");
+    rm_engine_free(&e);
+    rm_synthetic_free(&s);
+    rm_device_close(d);
+}
+
 /* Without an argument: what continuous integration has time for. "all", or the name of a test. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest quick[] = {
         cmocka_unit_test_teardown(quick_fp32, no_findings), cmocka_unit_test_teardown(smooth_network, no_findings),
-        cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings),
+        cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings), cmocka_unit_test_teardown(recordings_are_kept, no_findings),
     };
     const struct CMUnitTest all[] = {
         cmocka_unit_test_teardown(every_op_in_fp32, no_findings), cmocka_unit_test_teardown(every_op_in_bf16, no_findings),
@@ -301,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(network_in_tf32, no_findings), cmocka_unit_test_teardown(network_in_bf16, no_findings),
         cmocka_unit_test_teardown(network_in_fp16, no_findings), cmocka_unit_test_teardown(parity_check_passes, no_findings),
         cmocka_unit_test_teardown(recorded_step_is_the_step, no_findings), cmocka_unit_test_teardown(recorded_step_in_bf16, no_findings),
+        cmocka_unit_test_teardown(recordings_are_kept, no_findings),
         cmocka_unit_test_teardown(quick_fp32, no_findings), cmocka_unit_test_teardown(quick_bf16, no_findings),
     };
     if (gpu_absent()) return GPU_SKIPPED;
