@@ -126,8 +126,8 @@ def main():
         return 0
     print(f'a step in {o.dtype} at {o.px} px, batch {o.batch}: instructions of the host, and of cuDNN within calls that are not executions')
     for r in rows:
-        print(f'  {r["how"]:<9} {r["instructions"]:>10,} ours ({r["c_library"]:,} of it in the C library), {r["cudnn_instructions"]:,} cuDNN; {r["library_calls"]} calls of libraries, '
-              f'{r["enqueuing_calls"]:.0f} of them enqueue {r["work"]["kernels"]} kernels and {r["work"]["copies"]} copies')
+        print(f'  {r["how"]:<9} {r["instructions"]:>10,} ours ({r["c_library"]:,} of it in the C library), {r["cudnn_instructions"]:,} cuDNN; {r["library_calls"]} calls of libraries and launchers; '
+              f'{r["enqueuing_calls"]:.0f} calls of the runtime for {r["work"]["kernels"]} kernels and {r["work"]["copies"]} copies')
         for name, n in r['largest'].items():
             print(f'              {n:>10,} {name}')
     return 0
