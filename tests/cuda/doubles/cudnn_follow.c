@@ -387,12 +387,22 @@ static void hold_libraries(void)
 }
 
 /* ---- the calls */
+static unsigned made;
+unsigned dbl_cudnn_made(void)
+{
+    dbl_lock();
+    const unsigned n = made;
+    dbl_unlock();
+    return n;
+}
+
 cudnnStatus_t WRAP(CreateDescriptor)(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *d)
 {
     dbl_lock();
     hold_libraries();
     const cudnnStatus_t st = REAL(CreateDescriptor)(type, d);
     if (st == CUDNN_STATUS_SUCCESS) remember(*d, type);
+    made += st == CUDNN_STATUS_SUCCESS;
     dbl_unlock();
     return st;
 }

@@ -62,6 +62,9 @@ void dbl_set_idle(bool idle);
 /* ---- of the NCCL double: communicators that ncclCommAbort() ended in this process */
 unsigned dbl_nccl_aborts(void);
 
+/* ---- of cuDNN's double: descriptors of the graph API that this process has made so far */
+unsigned dbl_cudnn_made(void);
+
 /* ---- findings */
 void     dbl_finding(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 unsigned dbl_findings(void);                    /* so far; tests of the doubles read and clear it */
