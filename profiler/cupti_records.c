@@ -1,6 +1,7 @@
 #include "profiler/cupti_records.h"
 #include "profiler/kernel_name.h"
 #include <cupti.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,7 +81,7 @@ static rm_status call_name(rm_cupti_log *log, const CUpti_ActivityAPI *a, uint32
         name = driver ? "driver call" : "runtime call";
     snprintf(plain, sizeof plain, "%s", name);
     char *version = strstr(plain, "_v");
-    if (version && version[2] >= '0' && version[2] <= '9') *version = '\0';
+    if (version && isdigit((unsigned char)version[2])) *version = '\0';
     return name_of(log, NULL, plain, out);
 }
 

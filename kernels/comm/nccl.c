@@ -169,7 +169,7 @@ static rm_status make_room(nccl_comm *m, uint64_t bytes, bool recording)
 
 static rm_status convert(nccl_comm *m, rm_cuda_type from, const char *x, rm_cuda_type to, char *y, uint64_t count)
 {
-    static const size_t each[RM_CUDA_TYPES] = { [RM_CUDA_F32] = 4, [RM_CUDA_BF16] = 2, [RM_CUDA_F16] = 2 };
+    static const size_t each[RM_CUDA_TYPES] = { [RM_CUDA_F32] = 4, [RM_CUDA_BF16] = 2 }; /* gradients travel in these */
     for (uint64_t at = 0; at < count; at += PIECE) {
         const int32_t n = (int32_t)(count - at < PIECE ? count - at : PIECE);
         const rm_cuda_tensor a = { from, RM_CUDA_NCHW, 1 }, b = { to, RM_CUDA_NCHW, 1 };
