@@ -309,11 +309,12 @@ static rm_status mode_absent(bed *b, json_t *out)
     return sum_on(b, 1);
 }
 
-/* The same, and the others wait for a broadcast: on the host, in the network's thread. */
+/* The same, and the others wait for a broadcast: on the host, in the network's thread. One begins later: when the first gives up it has said that it waits. */
 static rm_status mode_absent_broadcast(bed *b, json_t *out)
 {
     RM_TRY(sum_on(b, 2));
     if (is_last(b)) sleep(8);
+    else if (b->c->rank) usleep(400000);
     return rm_comm_broadcast(b->c, (rm_span){ { b->buf, 0 }, 1000, RM_F32 }, b->c->size - 1);
 }
 
@@ -349,6 +350,9 @@ static rm_status mode_late(bed *b, json_t *out)
         if (is_last(b)) usleep(1400000);
         RM_TRY(sum_on(b, 2));
     }
+    const int alive = dbl_alive();
+    RM_TRY(sum_on(b, 3)); /* requests are used again, with their events */
+    NEED(dbl_alive() == alive);
     return rm_comm_check(b->c);
 }
 
