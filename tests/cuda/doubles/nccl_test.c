@@ -537,6 +537,8 @@ static int be_rank(int argc, char **argv)
     if (b.d && b.mark) take_down(&b);
     rm_device_close(b.d);
     const int code = rm_exit_code(st, bench_signal());
+    if (code == 0 && strcmp(argv[2], "end-hang") && dbl_alive()) /* there, what a stuck thread may use stays */
+        dbl_finding("%d blocks, streams, events or graphs are not given back", dbl_alive());
     rm_comm_leave(dbl_findings() ? 99 : code);
     return code;
 }
