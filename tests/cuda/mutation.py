@@ -54,7 +54,7 @@ KILLERS = (
     ('nccl*', 'doubles_nccl', ''),
     ('nccl*', 'doubles_nccl_use', ''),
     ('cudnn_*', 'test_plan_cache', ''),
-    ('device.c plan.c conv.c', 'doubles_device', ''),
+    ('device.c plan.c conv.c *.cu', 'doubles_device', ''),
     ('cudnn_graph.c cudnn_plan.c', 'doubles_cudnn', ''),
     ('*.cu plan.c conv.c cudnn_graph.c cudnn_plan.c', 'doubles_step', 'quick_fp32'),
     ('*.cu plan.c conv.c cudnn_graph.c cudnn_plan.c', 'doubles_step', 'quick_bf16'),

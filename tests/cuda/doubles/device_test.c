@@ -203,7 +203,7 @@ static void ops_run_on_their_queue(void **state)
         { "avgpool n=5 c=8 h=5 w=5 dtype=f32", RM_X, RM_X, RM_Y, 2 },
         { "avgpool_bwd n=1 c=8 h=5 w=5 dtype=f32", RM_DY, RM_DY, RM_DX, 0.08f },
         { "reorder n=1 c=8 h=5 w=5 xl=nchw yl=nhwc", RM_X, RM_X, RM_Y, 2 },
-        { "reorder n=1 c=1 h=5 w=5 xl=nchw yl=nhwc", RM_X, RM_X, RM_Y, 2 },
+        { "reorder n=1 c=8 h=5 w=5 dtype=bf16 to=f32", RM_X, RM_X, RM_Y, 2 }, /* at the upper half of a float, which is its bf16 */
         { "conv n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", RM_X, RM_W, RM_Y, 32 },
         { "conv n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32 xl=nchw wl=nchw yl=nchw", RM_X, RM_W, RM_Y, 32 }, /* the device answers with its own layouts */
         { "conv_bwd_data n=1 c=8 h=5 w=5 o=8 k=1 s=1 p=0 dtype=f32", RM_DY, RM_W, RM_DX, 32 },
@@ -217,7 +217,7 @@ static void ops_run_on_their_queue(void **state)
         rm_args args;
         rm_buf *workspace;
         rm_plan *p = planned(rows[i].text, &args, &workspace);
-        args.t[rows[i].from] = at(f.a, strstr(rows[i].text, " c=1 ") ? 4 : 0); /* 4: no vectors there */
+        args.t[rows[i].from] = at(f.a, strstr(rows[i].text, "to=f32") ? 6 : 0); /* 6: no vectors there */
         if (rows[i].from2 != rows[i].from) args.t[rows[i].from2] = at(f.b, 0);
         for (size_t k = 0; k < RM_COUNT(queues); k++) {
             rm_buf *out;
